@@ -1,0 +1,143 @@
+"""What every front-end is: waveform in, spectrogram out, in float32 whatever the rest of the model runs in.
+
+A front-end of its own says how a waveform becomes energies (`energy`); the base turns PCM into float before it, and
+compresses and normalises after it. Audio in 16 bits of brain float, or a Fourier transform in TensorFloat-32, is wrong
+by whole decibels, so casting, autocast and reduced matmul precision stop at this door.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp.autocast_mode import is_autocast_available
+
+from audiocls import functional
+from audiocls.frontends.compression import Compression
+from audiocls.frontends.normalization import Normalization
+
+
+class Frontend(nn.Module, ABC):
+    """Waveform -> energies -> compression -> normalisation.
+
+    Parameters and buffers stay float32 through `.to(torch.bfloat16)`, `.half()` and `.double()`; only their device
+    changes. Inside, autocast is off and products are full float32 whatever torch.set_float32_matmul_precision says
+    (inside torch.compile the setting is left alone: there the filterbank may be off by 0.003 dB under "high").
+
+    Args:
+        sample_rate: of the waveforms, in Hz.
+        n_bins: number of frequency bins of the spectrogram.
+        compression: makes the compression stage, given `n_bins`.
+        normalization: makes the normalisation stage, given `n_bins`.
+    Raises:
+        ValueError: if `sample_rate` or `n_bins` is not positive.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        n_bins: int,
+        *,
+        compression: Callable[[int], Compression],
+        normalization: Callable[[int], Normalization],
+    ) -> None:
+        super().__init__()
+        if sample_rate < 1:
+            raise ValueError(f"sample_rate must be at least 1 Hz, got {sample_rate}")
+        if n_bins < 1:
+            raise ValueError(f"n_bins must be at least 1, got {n_bins}")
+        self.sample_rate = sample_rate
+        self.n_bins = n_bins
+        self.compression = compression(n_bins)
+        self.normalization = normalization(n_bins)
+
+    @abstractmethod
+    def energy(self, waveform: Tensor) -> Tensor:
+        """Energies of the bins, before compression.
+
+        Args:
+            waveform: shape (batch, channels, time), float32 in [-1, 1).
+        Returns:
+            Shape (batch, channels, n_bins, n_frames(time)), float32, non-negative.
+        """
+
+    @abstractmethod
+    def n_frames(self, n_samples: int) -> int:
+        """Number of frames of a waveform of `n_samples` samples."""
+
+    @property
+    @abstractmethod
+    def frequencies(self) -> Tensor:
+        """Centre of each bin in Hz, shape (n_bins,), float32; nan where a bin stands for no frequency."""
+
+    def filterbanks(self) -> dict[str, Tensor]:
+        """Filterbank at the start of training and now, for plots.
+
+        Returns:
+            "start" and "now", each (n_bins, n_freqs) float32, detached; empty where there is no filterbank.
+        """
+        return {}
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Spectrogram of a batch of waveforms.
+
+        Args:
+            waveform: shape (batch, channels, time), int16 PCM or float in [-1, 1).
+        Returns:
+            Shape (batch, channels, n_bins, n_frames(time)), float32.
+        Raises:
+            ValueError: if `waveform` has not three dimensions.
+            TypeError: if `waveform` is neither int16 nor floating point.
+        """
+        _check_waveform(waveform)
+        with _autocast_off(waveform.device.type), _full_float32():
+            energy = self.energy(functional.pcm_to_float(waveform))
+            return self.normalization(self.compression(energy))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Frontend":
+        """What `.to()`, `.half()`, `.cuda()` go through: follows to another device, not to another dtype."""
+
+        def keep_dtype(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(keep_dtype, recurse)
+
+    def extra_repr(self) -> str:
+        return f"sample_rate={self.sample_rate}, n_bins={self.n_bins}"
+
+
+def _check_waveform(waveform: Tensor) -> None:
+    if waveform.ndim != 3:
+        cure = {
+            1: "waveform[None, None] for one mono clip",
+            2: "waveform.unsqueeze(1) for (batch, time), waveform.unsqueeze(0) for (channels, time)",
+        }.get(waveform.ndim, "bring it to three dimensions")
+        raise ValueError(f"waveform must be (batch, channels, time), got shape {tuple(waveform.shape)}: use {cure}")
+
+
+def _autocast_off(device_type: str) -> AbstractContextManager[Any]:
+    """Autocast switched off on a device that has it."""
+    if is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Products and convolutions in full float32, not TensorFloat-32 or bfloat16, for as long as the context lasts."""
+    if torch.compiler.is_compiling():  # these are settings of the process: a graph can neither read nor write them
+        yield
+        return
+    backends: Any = torch.backends  # its stubs know half of these names
+    kinds = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+    reduced = [(kind, kind.fp32_precision) for kind in kinds if kind.fp32_precision in ("tf32", "bf16")]
+    for kind, _ in reduced:
+        kind.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for kind, precision in reduced:
+            kind.fp32_precision = precision

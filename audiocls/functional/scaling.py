@@ -1,0 +1,102 @@
+"""Scales of amplitude: PCM to float, power to decibel, power to logarithm.
+
+The decibel follows librosa.power_to_db, with the floor of `top_db` set by each clip alone, so that a clip's numbers do
+not depend on the batch it is in. Slow gain control (PCEN) is not a scale and is not here.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def pcm_to_float(waveform: Tensor) -> Tensor:
+    """16-bit PCM, or float of any width, to float32 in [-1, 1).
+
+    Args:
+        waveform: any shape; int16 PCM, or float already in [-1, 1), which is only converted to float32.
+    Returns:
+        Same shape, float32; int16 is divided by 32768, which is exact.
+    Raises:
+        TypeError: if `waveform` is neither int16 nor floating point: its full scale would be a guess.
+
+    >>> pcm_to_float(torch.tensor([-32768, 0, 16384], dtype=torch.int16))
+    tensor([-1.0000,  0.0000,  0.5000])
+    """
+    if waveform.dtype == torch.int16:
+        return waveform.to(torch.float32) * 2.0**-15
+    if waveform.is_floating_point():
+        return waveform.to(torch.float32)
+    raise TypeError(
+        f"waveform must be int16 PCM or float in [-1, 1), got {waveform.dtype}: "
+        "divide it by its own full scale and pass float32"
+    )
+
+
+def power_to_db(power: Tensor, *, ref: float = 1.0, amin: float = 1e-10, top_db: float | None = None) -> Tensor:
+    """Power to decibel, 10 log10(power / ref), with a floor below each clip's own peak.
+
+    Where power is under `amin` or under the floor the value is constant and the gradient is zero (finite on silence).
+
+    Args:
+        power: non-negative power, shape (..., channels, freq, frames); the last three dimensions (or all, if there are
+            fewer) are one clip.
+        ref: power that is 0 dB.
+        amin: smallest power that is told apart from silence.
+        top_db: dynamic range kept below the peak of each clip, in dB; None keeps all of it.
+    Returns:
+        Same shape and dtype, in dB.
+    Raises:
+        ValueError: if `ref` or `amin` is not positive, or `top_db` is negative.
+    Source: librosa.power_to_db; equal to it clip by clip.
+
+    >>> power_to_db(torch.tensor([[1.0, 0.1, 1e-12]]), top_db=80.0)
+    tensor([[  0., -10., -80.]])
+    """
+    if amin <= 0:
+        raise ValueError(f"amin must be positive, got {amin}: the logarithm of zero has no value")
+    if ref <= 0:
+        raise ValueError(f"ref must be positive, got {ref}: it is the power that stands for 0 dB")
+    decibel = 10.0 * torch.log10(power.clamp(min=amin)) - 10.0 * math.log10(max(amin, ref))
+    if top_db is None:
+        return decibel
+    if top_db < 0:
+        raise ValueError(f"top_db must be at least 0 dB or None, got {top_db}")
+    clip_dims = tuple(range(max(power.ndim - 3, 0), power.ndim))
+    return torch.maximum(decibel, decibel.amax(dim=clip_dims, keepdim=True) - top_db)
+
+
+def log_offset(power: Tensor, offset: float | Tensor) -> Tensor:
+    """Natural logarithm of power plus a small offset, which is the floor that silence falls to.
+
+    Args:
+        power: non-negative power, shape (..., freq, frames).
+        offset: positive, in units of power: one number, or one a bin, shape (freq,).
+    Returns:
+        Same shape; natural log of power.
+
+    >>> log_offset(torch.zeros(1, 2, 3), 1.0).abs().max()
+    tensor(0.)
+    """
+    return torch.log(power + _per_bin(offset))
+
+
+def log1p_gain(power: Tensor, gain: float | Tensor) -> Tensor:
+    """log(1 + gain * power): linear for weak power, logarithmic for strong, zero for silence.
+
+    Args:
+        power: non-negative power, shape (..., freq, frames).
+        gain: positive, per unit of power: one number, or one a bin, shape (freq,).
+    Returns:
+        Same shape; dimensionless, non-negative.
+    Source: Schlüter and Gutenbrunner 2022, arXiv:2207.05508, whose trainable logarithm it is.
+
+    >>> log1p_gain(torch.zeros(1, 2, 3), 1e4).abs().max()
+    tensor(0.)
+    """
+    return torch.log1p(_per_bin(gain) * power)
+
+
+def _per_bin(value: float | Tensor) -> float | Tensor:
+    """One number a bin, shape (freq,), made to broadcast over frames."""
+    return value.unsqueeze(-1) if isinstance(value, Tensor) and value.ndim else value

@@ -1,0 +1,109 @@
+"""Front-ends from YAML, the way the command line reads it: class paths, overlays, defaults, dump and typing errors."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from jsonargparse import ArgumentError, ArgumentParser
+
+from audiocls.frontends import BatchNormBins, Decibel, Frontend, Log, MelSpectrogram, NoNormalization
+from audiocls.functional.mel import _warn_empty
+
+OVERLAYS = sorted((Path(__file__).parents[2] / "conf" / "frontends").glob("*.yaml"))
+RECIPE = """
+model:
+  frontend:
+    class_path: audiocls.frontends.MelSpectrogram
+    init_args:
+      sample_rate: 16000
+      hop_length: 160
+"""
+
+
+@pytest.fixture
+def parser() -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action="config")
+    parser.add_subclass_arguments(Frontend, "model.frontend")
+    return parser
+
+
+def build(parser: ArgumentParser, *args: str) -> Frontend:
+    """Parse, dump, read the dump again and build from it: a checkpoint does the same."""
+    dumped = parser.dump(parser.parse_args(args))
+    return parser.instantiate(parser.parse_string(dumped)).model.frontend
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+    return f"--config={path}"
+
+
+def test_recipe_with_defaults(parser: ArgumentParser, recipe: str) -> None:
+    frontend = build(parser, recipe)
+    assert isinstance(frontend, MelSpectrogram)
+    assert frontend.spectrum.hop_length == 160
+    assert isinstance(frontend.compression, Log)
+    assert isinstance(frontend.normalization, BatchNormBins)
+
+
+def test_stages_by_class_path(parser: ArgumentParser, recipe: str, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(
+        """
+model:
+  frontend:
+    init_args:
+      compression: {class_path: audiocls.frontends.Log, init_args: {learnable: true, offset: 1.0e-4}}
+      normalization: audiocls.frontends.NoNormalization
+"""
+    )
+    frontend = build(parser, recipe, f"--config={overlay}")
+    assert frontend.sample_rate == 16000
+    assert isinstance(frontend.compression, Log)
+    assert frontend.compression.offset.log_ratio is not None
+    assert frontend.compression.offset.start == 1e-4
+    assert isinstance(frontend.normalization, NoNormalization)
+
+
+def test_stage_on_the_command_line(parser: ArgumentParser, recipe: str) -> None:
+    frontend = build(parser, recipe, "--model.frontend.compression=Decibel", "--model.frontend.compression.top_db=60")
+    assert isinstance(frontend.compression, Decibel)
+    assert frontend.compression.top_db == 60.0
+
+
+def test_there_are_overlays() -> None:
+    assert [path.stem for path in OVERLAYS] == ["mel_128", "mel_learnable"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("sample_rate", [8000, 16000, 22050, 44100, 48000])
+def test_overlay_keeps_what_it_does_not_name(
+    parser: ArgumentParser, recipe: str, overlay: Path, sample_rate: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    _warn_empty.cache_clear()
+    frontend = build(parser, recipe, f"--config={overlay}", f"--model.frontend.sample_rate={sample_rate}")
+    assert frontend.sample_rate == sample_rate
+    assert frontend(torch.randn(1, 1, 8000)).isfinite().all()
+    assert caplog.records == []  # no filter is empty
+
+
+def test_learnable_overlay_learns_filters_and_offsets(parser: ArgumentParser, recipe: str) -> None:
+    overlay = next(path for path in OVERLAYS if path.stem == "mel_learnable")
+    names = {name for name, _ in build(parser, recipe, f"--config={overlay}").named_parameters()}
+    assert {"filterbank.relative_weight", "compression.offset.log_ratio"} <= names
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--model.frontend.hop_lenght=3", "Option 'hop_lenght' is not accepted"),
+        ("--model.frontend.pad_mode=circular", "circular"),
+        ("--model.frontend.compression=Logg", "Logg"),
+    ],
+)
+def test_a_slip_is_named(parser: ArgumentParser, recipe: str, option: str, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        parser.parse_args([recipe, option])

@@ -1,0 +1,246 @@
+"""What holds for every front-end: dtype in and out, precision, batches, silence, short clips, state and gradients.
+
+A front-end joins by a line in FRONTENDS.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from audiocls import frontends
+from audiocls.frontends import Decibel, Frontend, Log, Log1p, MelSpectrogram, NoNormalization
+
+SAMPLE_RATE = 16000
+
+
+def learnt_log(n_bins: int) -> Log:
+    return Log(n_bins, learnable=True)
+
+
+def learnt_log1p(n_bins: int) -> Log1p:
+    return Log1p(n_bins, learnable=True)
+
+
+def mel(**settings) -> Callable[[], Frontend]:
+    return lambda: MelSpectrogram(SAMPLE_RATE, n_fft=512, hop_length=160, n_mels=40, **settings)
+
+
+FRONTENDS: dict[str, Callable[[], Frontend]] = {
+    "mel": mel(),
+    "mel, mirrored": mel(pad_mode="reflect"),
+    "mel, decibel": mel(compression=Decibel),
+    "mel, magnitude": mel(power=1.0),
+    "mel, learnt": mel(learnable=True, compression=learnt_log),
+    "mel, learnt, magnitude, log1p": mel(learnable=True, power=1.0, compression=learnt_log1p, pad_mode="reflect"),
+}
+every_frontend = pytest.mark.parametrize("build", FRONTENDS.values(), ids=FRONTENDS.keys())
+
+
+def signal(*shape: int) -> Tensor:
+    """A tone over weak noise: the wide range between them shows what low precision would lose."""
+    generator = torch.Generator().manual_seed(0)
+    tone = 0.5 * torch.sin(2 * torch.pi * 1000 / SAMPLE_RATE * torch.arange(shape[-1]))
+    return tone + 1e-3 * torch.randn(shape, generator=generator)
+
+
+def test_every_public_frontend_is_here() -> None:
+    public = {getattr(frontends, name) for name in frontends.__all__}
+    concrete = {kind for kind in public if issubclass(kind, Frontend)} - {Frontend}
+    assert {type(build()) for build in FRONTENDS.values()} == concrete
+
+
+@every_frontend
+@pytest.mark.parametrize("shape", [(1, 1, 16000), (2, 2, 1601), (3, 1, 511), (2, 1, 255), (2, 1, 2), (2, 1, 1)])
+def test_shape_of_any_length_and_number_of_channels(build: Callable[[], Frontend], shape: tuple[int, ...]) -> None:
+    frontend = build()
+    spectrogram = frontend(signal(*shape))
+    assert spectrogram.shape == (*shape[:2], frontend.n_bins, frontend.n_frames(shape[-1]))
+    assert spectrogram.dtype == torch.float32
+    assert spectrogram.isfinite().all()
+    assert frontend.frequencies.shape == (frontend.n_bins,)
+
+
+@every_frontend
+def test_int16_equals_float_and_double(build: Callable[[], Frontend]) -> None:
+    frontend = build().eval()
+    pcm = (signal(2, 1, 4000) * 32768).to(torch.int16)
+    expected = frontend(pcm.to(torch.float32) / 32768)
+    assert torch.equal(frontend(pcm), expected)
+    assert torch.equal(frontend(pcm.to(torch.float64) / 32768), expected)
+
+
+@every_frontend
+def test_a_clip_alone_equals_the_clip_in_a_batch(build: Callable[[], Frontend]) -> None:
+    frontend = build().eval()
+    waveform = signal(3, 2, 4000) * torch.tensor([1e-4, 1.0, 0.1])[:, None, None]
+    together = frontend(waveform)
+    for index in range(3):
+        # float32 sums of another order: 1e-4 of a natural logarithm or decibel
+        torch.testing.assert_close(
+            together[index : index + 1], frontend(waveform[index : index + 1]), rtol=0, atol=1e-4
+        )
+
+
+@every_frontend
+def test_channels_are_treated_alike(build: Callable[[], Frontend]) -> None:
+    frontend = build().eval()
+    spectrogram = frontend(signal(1, 1, 4000).expand(1, 2, 4000))
+    torch.testing.assert_close(spectrogram[:, 0], spectrogram[:, 1], rtol=0, atol=1e-4)  # as above
+
+
+@every_frontend
+def test_delay_by_one_hop_shifts_one_frame(build: Callable[[], Frontend]) -> None:
+    frontend = build().eval()
+    waveform = signal(1, 1, 4000)
+    delayed = torch.nn.functional.pad(waveform, (160, 0))[..., :4000]
+    inner = slice(3, -3)  # frames that the edges of the clip do not reach
+    before, after = frontend(waveform)[..., :-1], frontend(delayed)[..., 1:]
+    torch.testing.assert_close(after[..., inner], before[..., inner], rtol=0, atol=1e-4)  # float32 sums
+
+
+@every_frontend
+@pytest.mark.parametrize("shape", [(2, 1, 4000), (2, 1, 100)])
+def test_gradients_are_finite_on_silence(build: Callable[[], Frontend], shape: tuple[int, ...]) -> None:
+    frontend = build()
+    waveform = torch.zeros(shape, requires_grad=True)
+    (frontend(waveform) ** 2).sum().backward()
+    for name, tensor in {"waveform": waveform, **dict(frontend.named_parameters())}.items():
+        assert tensor.grad is not None, name
+        assert tensor.grad.isfinite().all(), name
+
+
+@every_frontend
+def test_training_reaches_every_parameter(build: Callable[[], Frontend]) -> None:
+    frontend = build()
+    before = {name: parameter.detach().clone() for name, parameter in frontend.named_parameters()}
+    optimizer = torch.optim.SGD(frontend.parameters(), lr=1e-3)
+    weighting = torch.randn(frontend.n_bins, frontend.n_frames(4000), generator=torch.Generator().manual_seed(1))
+    (frontend(signal(4, 1, 4000)) * weighting).sum().backward()
+    optimizer.step()
+    still = [name for name, parameter in frontend.named_parameters() if torch.equal(parameter, before[name])]
+    assert still == []
+
+
+@every_frontend
+def test_autocast_changes_nothing(build: Callable[[], Frontend]) -> None:
+    frontend = build().eval()
+    waveform = signal(2, 1, 4000)
+    expected = frontend(waveform)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = frontend(waveform)
+    assert cast.dtype == torch.float32
+    assert torch.equal(cast, expected)
+
+
+@every_frontend
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_casting_the_model_leaves_the_frontend_alone(build: Callable[[], Frontend], dtype: torch.dtype) -> None:
+    frontend = build().eval()
+    waveform = signal(2, 1, 4000)
+    model = torch.nn.Sequential(copy.deepcopy(frontend), torch.nn.Linear(3, 3)).to(dtype)
+    assert model[1].weight.dtype == dtype
+    floating = [tensor for tensor in (*model[0].parameters(), *model[0].buffers()) if tensor.is_floating_point()]
+    assert {tensor.dtype for tensor in floating} == {torch.float32}
+    assert torch.equal(model[0](waveform), frontend(waveform))
+
+
+@every_frontend
+def test_default_dtype_changes_nothing(build: Callable[[], Frontend]) -> None:
+    waveform = signal(2, 1, 4000)
+    expected = build().eval()(waveform)
+    torch.set_default_dtype(torch.bfloat16)  # as Lightning does while it builds a "bf16-true" model
+    try:
+        assert torch.equal(build().eval()(waveform), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def reduced_matmul_precision() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("reduced_matmul_precision")
+def test_matmul_precision_is_full_inside_and_as_before_outside() -> None:
+    seen = []
+
+    class Probe(NoNormalization):
+        def forward(self, spectrogram: Tensor) -> Tensor:
+            seen.extend(kind.fp32_precision for kind in kinds)
+            return spectrogram
+
+    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.cudnn.conv)
+    outside = [kind.fp32_precision for kind in kinds]
+    mel(normalization=Probe)()(signal(1, 1, 1000))
+    assert set(seen) == {"ieee"}
+    assert [kind.fp32_precision for kind in kinds] == outside
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+@every_frontend
+def test_state_holds_no_table_and_loads_back(build: Callable[[], Frontend]) -> None:
+    frontend = build()
+    frontend(signal(4, 1, 4000))  # moves the running statistics
+    state = frontend.state_dict()
+    learnt = {name for name, _ in frontend.named_parameters()}
+    statistics = {f"normalization.norm.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert set(state) == learnt | statistics
+    other = build()
+    other.load_state_dict(state)
+    waveform = signal(1, 1, 3000)
+    assert torch.equal(other.eval()(waveform), frontend.eval()(waveform))
+
+
+@every_frontend
+def test_a_deep_copy_is_independent(build: Callable[[], Frontend]) -> None:
+    frontend = build().eval()
+    waveform = signal(1, 1, 3000)
+    expected = frontend(waveform)
+    other = copy.deepcopy(frontend)
+    for parameter in other.parameters():
+        parameter.data.zero_()
+    assert torch.equal(frontend(waveform), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cure"),
+    [
+        ((4000,), r"got shape \(4000,\): use waveform\[None, None\]"),
+        ((2, 4000), r"got shape \(2, 4000\): use waveform.unsqueeze\(1\) for \(batch, time\)"),
+        ((1, 1, 1, 4000), r"got shape \(1, 1, 1, 4000\): use bring it to three"),
+    ],
+)
+def test_number_of_dimensions_is_checked(shape: tuple[int, ...], cure: str) -> None:
+    with pytest.raises(ValueError, match=r"waveform must be \(batch, channels, time\), " + cure):
+        mel()()(torch.zeros(shape))
+
+
+def test_pcm_of_another_width_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"waveform must be int16 PCM or float in \[-1, 1\), got torch.int32"):
+        mel()()(torch.zeros(1, 1, 4000, dtype=torch.int32))
+
+
+def test_empty_clip_is_refused() -> None:
+    with pytest.raises(ValueError, match="waveform must hold at least 1 sample, got 0"):
+        mel()()(torch.zeros(1, 1, 0))
+
+
+@pytest.mark.gpu
+@every_frontend
+def test_gpu_equals_cpu(build: Callable[[], Frontend]) -> None:
+    frontend = build().eval()
+    waveform = signal(4, 1, 16000)
+    expected = frontend(waveform)
+    torch.set_float32_matmul_precision("high")
+    try:
+        ours = frontend.to("cuda")(waveform.cuda()).cpu()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    # 0.01 dB is 0.0023 of a natural logarithm
+    torch.testing.assert_close(ours, expected, rtol=0, atol=2.3e-3)
