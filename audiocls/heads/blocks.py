@@ -1,0 +1,181 @@
+"""Parts that heads are built of: padding of the input, convolution blocks, pooling, recurrent layers.
+
+Every part keeps the axes in one order: features second, time last. Whatever follows the features may be averaged away
+to describe a clip by one vector a layer.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PadTo(nn.Module):
+    """Zeros on both sides of a map until it has at least so many bins and frames; the odd one goes to the end.
+
+    Args:
+        n_bins: least number of bins.
+        n_frames: least number of frames.
+        frame_multiple: the number of frames is brought up to a multiple of this.
+
+    >>> PadTo(n_frames=46)(torch.ones(1, 1, 40, 1)).shape
+    torch.Size([1, 1, 40, 46])
+    >>> PadTo(frame_multiple=96)(torch.ones(1, 1, 40, 1366)).shape
+    torch.Size([1, 1, 40, 1440])
+    """
+
+    def __init__(self, *, n_bins: int = 1, n_frames: int = 1, frame_multiple: int = 1) -> None:
+        super().__init__()
+        self.n_bins = n_bins
+        self.n_frames = n_frames
+        self.frame_multiple = frame_multiple
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad a map of shape (batch, channels, freq, frames) over its last two axes."""
+        frames = max(x.shape[-1], self.n_frames)
+        missing_frames = frames + -frames % self.frame_multiple - x.shape[-1]
+        missing_bins = max(self.n_bins - x.shape[-2], 0)
+        left, low = missing_frames // 2, missing_bins // 2
+        return F.pad(x, (left, missing_frames - left, low, missing_bins - low))
+
+    def extra_repr(self) -> str:
+        """The three settings, for `print(head)`."""
+        return f"n_bins={self.n_bins}, n_frames={self.n_frames}, frame_multiple={self.frame_multiple}"
+
+
+def conv_block(
+    in_channels: int,
+    out_channels: int,
+    *,
+    activation: nn.Module,
+    kernel_size: int | tuple[int, int] = 3,
+    padding: str = "same",
+    norm: bool = True,
+    pool: tuple[int, int] = (2, 2),
+    ceil_mode: bool = True,
+    dropout: float = 0.0,
+) -> nn.Sequential:
+    """Convolution, batch normalisation, activation, max pooling, dropout, in that order.
+
+    Args:
+        in_channels: channels of the incoming map.
+        out_channels: channels of the outgoing map.
+        activation: the nonlinearity.
+        kernel_size: (freq, frames) of the kernel, one number for a square.
+        padding: "same" keeps the size, "valid" takes `kernel_size - 1` off.
+        norm: normalise each channel over the batch; the convolution keeps its bias, as in the published nets.
+        pool: (freq, frames) of the pooling, its stride as well.
+        ceil_mode: an incomplete window at the end counts, so nothing is dropped and an axis of one stays one.
+        dropout: share of single activations set to zero while training.
+    Returns:
+        Module from (batch, in_channels, freq, frames) to (batch, out_channels, freq', frames').
+
+    >>> block = conv_block(1, 8, activation=nn.ReLU(), pool=(2, 4))
+    >>> block(torch.randn(2, 1, 5, 1)).shape
+    torch.Size([2, 8, 3, 1])
+    """
+    parts: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding)]
+    if norm:
+        parts.append(nn.BatchNorm2d(out_channels))
+    parts += [activation, nn.MaxPool2d(pool, ceil_mode=ceil_mode)]
+    if dropout:
+        parts.append(nn.Dropout(dropout))
+    return nn.Sequential(*parts)
+
+
+class AdaptiveFrames(nn.Module):
+    """Means over near-equal stretches of time, so that a map of any length gets `n_frames` frames.
+
+    A map that has them already passes unchanged, and then nothing of the unreproducible CUDA gradient of adaptive
+    pooling enters training.
+
+    Args:
+        n_frames: frames that come out; a map with fewer has frames repeated.
+
+    >>> AdaptiveFrames(4)(torch.ones(2, 8, 3, 9)).shape
+    torch.Size([2, 8, 3, 4])
+    """
+
+    def __init__(self, n_frames: int) -> None:
+        super().__init__()
+        self.n_frames = n_frames
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool (batch, channels, freq, frames) to (batch, channels, freq, n_frames)."""
+        if x.shape[-1] == self.n_frames:
+            return x
+        return F.adaptive_avg_pool2d(x, (x.shape[-2], self.n_frames))
+
+    def extra_repr(self) -> str:
+        """The setting, for `print(head)`."""
+        return f"n_frames={self.n_frames}"
+
+
+class GlobalPool(nn.Module):
+    """The mean plus the maximum over frequency and time: what lasts and what strikes, in one vector.
+
+    Source: the pooling over time of Kong et al. 2020, arXiv:1912.10211, here over both axes.
+
+    >>> GlobalPool()(torch.ones(2, 8, 3, 5)).shape
+    torch.Size([2, 8])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool (batch, channels, freq, frames) to (batch, channels)."""
+        return x.mean(dim=(-2, -1)) + x.amax(dim=(-2, -1))
+
+
+class Recurrent(nn.Module):
+    """One layer of gated recurrent units along time; the last frame of its map has seen the whole clip.
+
+    Args:
+        in_features: features a frame coming in.
+        hidden_size: features a frame going out.
+
+    >>> Recurrent(128, 32)(torch.randn(2, 128, 15)).shape
+    torch.Size([2, 32, 15])
+    """
+
+    def __init__(self, in_features: int, hidden_size: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(in_features, hidden_size, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run (batch, in_features, frames), or that with a frequency axis of one, to (batch, hidden_size, frames)."""
+        states, _ = self.gru(x.flatten(1, -2).transpose(1, 2))
+        return states.transpose(1, 2)
+
+
+class LastFrame(nn.Module):
+    """The last frame of a map: (batch, features, frames) to (batch, features).
+
+    >>> LastFrame()(torch.ones(2, 32, 15)).shape
+    torch.Size([2, 32])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Take the frame at the end."""
+        return x[..., -1]
+
+
+@torch.no_grad()
+def initialise(module: nn.Module) -> None:
+    """Fill the weights of one layer, to be handed to `Module.apply`.
+
+    Convolutions, linear layers and the input weights of a GRU: Glorot's uniform draw; the recurrent weights of a GRU:
+    orthogonal; every bias: zero; normalisation layers: one and zero. These are the defaults of Keras, in which the
+    published nets were trained, and differ from torch's.
+    Source: Glorot and Bengio 2010, AISTATS, eq. 16; Saxe et al. 2014, arXiv:1312.6120.
+
+    >>> layer = nn.Linear(4, 2)
+    >>> initialise(layer)
+    >>> layer.bias.tolist()
+    [0.0, 0.0]
+    """
+    if isinstance(module, nn.Conv2d | nn.Linear | nn.GRU):
+        for name, parameter in module.named_parameters(recurse=False):
+            if name.startswith("bias"):
+                nn.init.zeros_(parameter)
+            elif name.startswith("weight_hh"):
+                nn.init.orthogonal_(parameter)
+            else:
+                nn.init.xavier_uniform_(parameter)

@@ -1,0 +1,156 @@
+"""What every head promises, asked of all of them."""
+
+import inspect
+import io
+import re
+
+import pytest
+import torch
+
+from audiocls import heads
+from audiocls.heads import Head
+
+HEADS = [getattr(heads, name) for name in heads.__all__ if name != "Head"]
+N_CLASSES = 5
+
+
+def build(cls, n_bins=40, **settings) -> Head:
+    torch.manual_seed(0)
+    return cls(n_bins, N_CLASSES, channels=(6, 8, 8, 12), **settings)  # narrow, for speed
+
+
+@pytest.fixture(params=HEADS, ids=lambda cls: cls.__name__)
+def cls(request):
+    return request.param
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 45, 47, 101, 193])
+def test_any_length_and_channels(cls, n_frames):
+    for n_channels in (1, 2):
+        logits = build(cls, n_channels=n_channels).eval()(torch.randn(3, n_channels, 40, n_frames))
+        assert logits.shape == (3, N_CLASSES)
+        assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("n_bins", [1, 7, 40, 64, 97, 257])
+def test_any_number_of_bins(cls, n_bins):
+    maps = build(cls, n_bins).eval().forward_intermediates(torch.randn(2, 1, n_bins, 20))
+    assert all(0 not in x.shape and x.isfinite().all() for x in maps.values())
+
+
+def test_one_frame_can_be_trained_on(cls):
+    head = build(cls)
+    head(torch.randn(2, 1, 40, 1)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
+
+
+def test_every_parameter_gets_a_gradient(cls):
+    # In evaluation mode: in training, the batch norm behind a convolution takes its bias, and the gradient, away.
+    head = build(cls).eval()
+    head(torch.randn(4, 1, 40, 100)).pow(2).sum().backward()
+    assert [name for name, p in head.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_clip_in_a_batch_equals_clip_alone(cls):
+    head = build(cls).eval()
+    batch = torch.randn(4, 1, 40, 61)
+    alone = torch.cat([head(clip[None]) for clip in batch])
+    # float32 sums of some hundred products in another order: a few units of 1e-7 of values near 1, over a few layers.
+    torch.testing.assert_close(head(batch), alone, atol=1e-5, rtol=1e-5)
+
+
+def test_layer_names_are_the_maps_in_order(cls):
+    head = build(cls).eval()
+    maps = head.forward_intermediates(torch.randn(2, 1, 40, 61))
+    assert tuple(maps) == head.layer_names
+    assert head.layer_names[-1] == "embedding"
+    assert all(len(x) == 2 for x in maps.values())
+
+
+def test_embedding_feeds_the_last_layer(cls):
+    head = build(cls).eval()
+    spectrogram = torch.randn(2, 1, 40, 61)
+    embedding = head.embedding(spectrogram)
+    assert embedding.shape == (2, head.embedding_dim)
+    assert head.output(embedding).equal(head(spectrogram))
+    assert head.forward_intermediates(spectrogram)["embedding"].equal(embedding)
+
+
+def test_state_dict_round_trip(cls):
+    first, second = build(cls), build(cls)
+    for p in second.parameters():
+        p.data.normal_()
+    first(torch.randn(4, 1, 40, 61))  # moves the running statistics, which must travel too
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second.load_state_dict(torch.load(file, weights_only=True))
+    spectrogram = torch.randn(2, 1, 40, 30)
+    assert first.eval()(spectrogram).equal(second.eval()(spectrogram))
+
+
+def test_float64_agrees_with_float32(cls):
+    head = build(cls).eval()
+    spectrogram = torch.randn(2, 1, 40, 61)
+    single = head(spectrogram)
+    double = head.to(torch.float64)(spectrogram.double())
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(single.double(), double, atol=1e-5, rtol=1e-5)  # float32 rounding over a few layers
+
+
+def test_same_seed_same_weights_with_zero_biases(cls):
+    first, second = build(cls), build(cls)
+    assert all(a.equal(b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not any(p.any() for name, p in first.named_parameters() if "bias" in name)
+
+
+def test_dropout_acts_in_training_only(cls):
+    head = build(cls)
+    spectrogram = torch.randn(8, 1, 40, 61)
+    assert not head.train()(spectrogram).equal(head(spectrogram))
+    assert head.eval()(spectrogram).equal(head(spectrogram))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 1, 39, 10), "spectrogram has 39 bins but this head was built for n_bins=40: build it with n_bins=39"),
+        (
+            (2, 2, 40, 10),
+            "spectrogram has 2 channels but this head was built for n_channels=1: build it with n_channels=2",
+        ),
+        ((2, 1, 40, 0), "spectrogram must have at least one frame, got 0"),
+        ((2, 40, 10), "spectrogram must have the axes (batch, channels, freq, frames), got shape (2, 40, 10)"),
+    ],
+)
+@pytest.mark.parametrize("method", ["forward", "embedding", "forward_intermediates"])
+def test_wrong_spectrogram(cls, shape, message, method):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        getattr(build(cls), method)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"n_bins": 0}, "n_bins must be at least 1, got 0"),
+        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"n_channels": 0}, "n_channels must be at least 1, got 0"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"channels": (8, 0, 8, 8)}, "channels must be at least 1, got 0"),
+    ],
+)
+def test_wrong_settings(cls, settings, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        cls(**{"n_bins": 40, "num_classes": 5, **settings})
+
+
+def test_settings_are_explained_for_the_command_line(cls):
+    arguments = cls.__doc__.partition("Args:")[2].partition("Raises:")[0]
+    for name, parameter in list(inspect.signature(cls).parameters.items())[2:]:
+        assert parameter.kind is parameter.KEYWORD_ONLY
+        assert re.search(rf"^ +{name}: ", arguments, re.MULTILINE), name
+
+
+def test_body_must_end_with_the_embedding():
+    with pytest.raises(ValueError, match=r'blocks must end with one named "embedding", got \[\'conv1\'\]'):
+        Head(40, 5, n_channels=1, blocks={"conv1": torch.nn.Identity()}, embedding_dim=1)
