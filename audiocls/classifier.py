@@ -1,0 +1,226 @@
+"""Front-end, head, task, optimizer: one LightningModule, with no data set's name in it.
+
+The waveform arrives as int16 PCM and is turned into a spectrogram on the device, inside `forward`, so that every
+number of the front-end is a hyper-parameter of the checkpoint or a parameter of the model. Training minimises the loss
+of crops; validation and test score whole clips from all their windows (`audiocls.metrics.ClipScores`).
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+import audiocls
+from audiocls.frontends.base import Frontend
+from audiocls.heads.base import Head
+from audiocls.losses import loss, probabilities
+from audiocls.metrics import ClipScores, Evaluation, Task, evaluate
+from audiocls.schedules import WarmupCosine
+
+log = logging.getLogger(__name__)
+
+
+class Batch(Protocol):
+    """What a step needs of a batch; `datamodules.base.Batch` is one."""
+
+    @property
+    def waveform(self) -> Tensor:
+        """(batch, channels, time), int16 PCM or float in [-1, 1)."""
+        ...
+
+    @property
+    def target(self) -> Tensor:
+        """(batch,) class indices, or (batch, num_classes) in {0, 1}."""
+        ...
+
+    @property
+    def clip(self) -> Tensor:
+        """(batch,) index of the clip each window belongs to."""
+        ...
+
+
+class Classifier(pl.LightningModule):
+    """An audio classifier from PCM to logits.
+
+    Args:
+        frontend: waveform (batch, channels, time) to spectrogram (batch, channels, freq, frames).
+        head: class of the network behind it; called as `head(n_bins, num_classes)`.
+        num_classes: number of classes; the command line takes it from the data.
+        task: "multiclass" (one label a clip) or "multilabel" (any number); the command line takes it from the data.
+        class_names: one name a class, in the order of the logits; the command line takes them from the data.
+        clip_seconds: length of the windows that the model is trained on, in seconds; kept for prediction.
+        optimizer: called with the parameters; AdamW at 1e-3 where none is given.
+        lr_scheduler: called with the optimizer; `WarmupCosine` over the whole run where none is given.
+    Raises:
+        ValueError: if `class_names` has not `num_classes` entries.
+
+    The checkpoint is the whole recipe: built by the command line, `Classifier.load_from_checkpoint(path)` needs no
+    YAML and no pickle.
+    """
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        head: Callable[[int, int], Head],
+        *,
+        num_classes: int,
+        task: Task = "multiclass",
+        class_names: list[str] | None = None,
+        clip_seconds: float | None = None,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-2),
+        lr_scheduler: LRSchedulerCallable = WarmupCosine,
+    ) -> None:
+        super().__init__()
+        if class_names is not None and len(class_names) != num_classes:
+            raise ValueError(f"class_names must hold num_classes={num_classes} names, got {len(class_names)}")
+        self.save_hyperparameters(logger=False)
+        self.frontend = frontend
+        self.head = head(frontend.n_bins, num_classes)
+        self.task: Task = task
+        self.class_names = list(class_names) if class_names else [str(i) for i in range(num_classes)]
+        self.clip_seconds = clip_seconds
+        self.make_optimizer = optimizer
+        self.make_lr_scheduler = lr_scheduler
+        self.train_loss = MeanMetric()
+        self.evaluation_loss = MeanMetric()
+        self.clip_scores = ClipScores(num_classes)
+        self.evaluation: Evaluation | None = None
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms that `forward` takes, in Hz."""
+        return self.frontend.sample_rate
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Logits (batch, num_classes) of waveforms (batch, channels, time), int16 PCM or float in [-1, 1)."""
+        return self.head(self.frontend(waveform))
+
+    @torch.no_grad()
+    def predict_probabilities(self, waveform: Tensor) -> Tensor:
+        """Probabilities (batch, num_classes) of waveforms (batch, channels, time), whatever mode the model is in."""
+        training = self.training
+        self.eval()
+        try:
+            return probabilities(self(waveform.to(self.device)), task=self.task)
+        finally:
+            self.train(training)
+
+    # --- training ---
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch of crops."""
+        value = loss(self(batch.waveform), batch.target, task=self.task)
+        self.train_loss.update(value.detach(), len(batch.target))
+        # self.log costs 0.4 ms a name, so it is called only for the steps that a logger would write
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
+            self.log("train/loss_step", value.detach())
+        return value
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean loss and the learning rate."""
+        self.log("train/loss", self.train_loss.compute())
+        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.train_loss.reset()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimizer and its schedule; a schedule that asks for the length of the run is told."""
+        optimizer = self.make_optimizer(self.parameters())
+        scheduler = self.make_lr_scheduler(optimizer)
+        if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
+            scheduler.set_total_steps(self._total_steps())
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            monitored = {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss"}
+        else:
+            interval = "step" if isinstance(scheduler, WarmupCosine) else "epoch"
+            monitored = {"scheduler": scheduler, "interval": interval}
+        return {"optimizer": optimizer, "lr_scheduler": monitored}
+
+    def _total_steps(self) -> int:
+        """Optimizer steps of the whole run.
+
+        Counted from the data module: `Trainer.estimated_stepping_batches` would build the loaders now, and a loader
+        built before the checkpoint is restored loses its place in the epoch (Lightning 2.6.6).
+        """
+        trainer = self.trainer
+        if trainer.max_steps > 0:
+            return trainer.max_steps
+        datamodule = getattr(trainer, "datamodule", None)
+        if datamodule is None or not trainer.max_epochs or trainer.max_epochs < 0:
+            raise ValueError(
+                "WarmupCosine needs the length of the run: set trainer.max_epochs or trainer.max_steps and fit with a "
+                "data module, or give it total_steps"
+            )
+        batches = datamodule.batches_per_epoch(world_size=trainer.world_size)
+        limit = trainer.limit_train_batches
+        batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
+        return trainer.max_epochs * -(-batches // trainer.accumulate_grad_batches)
+
+    # --- validation and test ---
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch of windows to the clips' scores."""
+        self._score(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch of windows to the clips' scores."""
+        self._score(batch)
+
+    def _score(self, batch: Batch) -> None:
+        logits = self(batch.waveform)
+        self.evaluation_loss.update(loss(logits, batch.target, task=self.task), len(batch.target))
+        self.clip_scores.update(batch.clip, probabilities(logits, task=self.task), batch.target)
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute and log the scores of all clips."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Compute and log the scores of all clips."""
+        self._finish("test")
+
+    def _finish(self, prefix: str) -> None:
+        clip, probability, target = self.clip_scores.compute()
+        self.evaluation = evaluate(clip, probability, target, class_names=self.class_names, task=self.task)
+        self.log(f"{prefix}/loss", self.evaluation_loss.compute())
+        for name, value in self.evaluation.scalars.items():
+            self.log(f"{prefix}/{name}", value)
+        self.clip_scores.reset()
+        self.evaluation_loss.reset()
+
+    # --- checkpoint ---
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the recipe does not say: names, rate and versions, readable without building the model."""
+        checkpoint["audiocls"] = {
+            "class_names": self.class_names,
+            "sample_rate": self.sample_rate,
+            "task": self.task,
+            "clip_seconds": self.clip_seconds,
+            "versions": {
+                "audiocls": audiocls.__version__,
+                "torch": str(torch.__version__),
+                "pytorch-lightning": pl.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse weights of other classes than the data's."""
+        names = checkpoint.get("audiocls", {}).get("class_names", self.class_names)
+        if list(names) != self.class_names:
+            raise ValueError(
+                f"the checkpoint was trained on the classes {_shortened(names)} but the data has "
+                f"{_shortened(self.class_names)}: use the data it was trained on, or train anew without --ckpt_path"
+            )
+
+
+def _shortened(names: list[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f", … ({len(names)})" if len(names) > most else "")

@@ -1,0 +1,186 @@
+"""Scores of clips: from the probabilities of windows to one row a clip, and from the rows to metrics.
+
+Everything that is reported about an evaluation is computed from one torchmetrics state, `ClipScores`, which holds a
+row for each clip however the windows were cut into batches or spread over processes. A class without a positive (or
+without a negative) clip has no AUROC and no average precision: it is left out of the means and counted, where
+torchmetrics alone would score it 0 and average that in.
+
+Sources: macro AUROC and average precision over tags as in Choi et al. 2017, arXiv:1609.04243, and Won et al. 2020,
+arXiv:2006.00751; the binary curves themselves are torchmetrics'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import (
+    binary_auroc,
+    binary_average_precision,
+    multilabel_auroc,
+    multilabel_average_precision,
+)
+from torchmetrics.utilities import dim_zero_cat
+
+Task = Literal["multiclass", "multilabel"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one pass over a split says.
+
+    Attributes:
+        clip: index of each scored clip in the split's table, shape (n_clips,), ascending.
+        probability: mean over the clip's windows, shape (n_clips, num_classes), in [0, 1].
+        target: class index, shape (n_clips,), or labels in {0, 1}, shape (n_clips, num_classes).
+        class_names: one name a class.
+        task: "multiclass" or "multilabel".
+        scalars: name -> value over all classes, such as "accuracy" or "auroc_macro".
+        per_class: column -> one value a class; nan where it is undefined. "support" is the number of positive clips.
+    """
+
+    clip: Tensor
+    probability: Tensor
+    target: Tensor
+    class_names: list[str]
+    task: Task
+    scalars: dict[str, float]
+    per_class: dict[str, list[float]]
+
+
+class ClipScores(Metric):
+    """Sums the probabilities of windows by clip; exact over any batching and any number of processes.
+
+    The windows of one clip may arrive in several batches but only on one process. Within a batch they are summed at
+    once, so the state has about one row a clip, not one a window.
+
+    Args:
+        num_classes: columns of the probabilities.
+    """
+
+    full_state_update = False
+    clip: list[Tensor]
+    windows: list[Tensor]
+    probability: list[Tensor]
+    target: list[Tensor]
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        for name in ("clip", "windows", "probability", "target"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, clip: Tensor, probability: Tensor, target: Tensor) -> None:
+        """Add a batch of windows.
+
+        Args:
+            clip: index of each window's clip, shape (batch,).
+            probability: shape (batch, num_classes).
+            target: of the window's clip, shape (batch,) or (batch, num_classes).
+        """
+        clip, summed, windows, target = _sum_by_clip(clip, probability, torch.ones_like(clip), target)
+        self.clip.append(clip)
+        self.windows.append(windows)
+        self.probability.append(summed)
+        self.target.append(target)
+
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Clips in ascending order: (clip (n,), mean probability (n, num_classes), target (n, …))."""
+        clip, summed, windows, target = _sum_by_clip(
+            dim_zero_cat(self.clip),
+            dim_zero_cat(self.probability),
+            dim_zero_cat(self.windows),
+            dim_zero_cat(self.target),
+        )
+        return clip, (summed / windows[:, None]).float(), target
+
+
+def _sum_by_clip(clip: Tensor, value: Tensor, windows: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Rows of one clip become one row: (clip, summed value, summed windows, the clip's target), ascending by clip."""
+    unique, position = torch.unique(clip, return_inverse=True)
+    # float64 keeps the sum the same to float32's last digit in whatever order windows come; MPS has no float64
+    precise = torch.float32 if value.device.type == "mps" else torch.float64
+    summed = torch.zeros(len(unique), value.shape[1], dtype=precise, device=value.device)
+    summed.index_add_(0, position, value.to(precise))
+    count = torch.zeros(len(unique), dtype=windows.dtype, device=windows.device).index_add_(0, position, windows)
+    chosen = torch.empty((len(unique), *target.shape[1:]), dtype=target.dtype, device=target.device)
+    chosen[position] = target  # every window of a clip carries the same target
+    return unique, summed, count, chosen
+
+
+def evaluate(clip: Tensor, probability: Tensor, target: Tensor, *, class_names: list[str], task: Task) -> Evaluation:
+    """Score clips.
+
+    Args:
+        clip: indices, shape (n_clips,).
+        probability: shape (n_clips, num_classes), in [0, 1].
+        target: class indices, shape (n_clips,), for multiclass; {0, 1}, shape (n_clips, num_classes), for multilabel.
+        class_names: one name a class.
+        task: decides how `target` is read and which scores exist.
+    Returns:
+        scalars "accuracy" (share of clips whose likeliest class is right), "accuracy_macro" (mean of the classes'
+        recalls) and "f1_macro" for multiclass; "auroc_macro", "auroc_micro", "average_precision_macro",
+        "average_precision_micro" and "classes_scored" for both tasks, one class against the rest.
+
+    >>> probability = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    >>> target = torch.tensor([0, 1, 1])
+    >>> done = evaluate(torch.arange(3), probability, target, class_names=["a", "b"], task="multiclass")
+    >>> round(done.scalars["accuracy"], 3), done.scalars["auroc_macro"]
+    (0.667, 1.0)
+    """
+    clip, probability, target = clip.cpu(), probability.float().cpu(), target.cpu()
+    labels = torch.nn.functional.one_hot(target, len(class_names)) if task == "multiclass" else target.long()
+    scalars, per_class = _ranking_scores(probability, labels)
+    if task == "multiclass":
+        extra_scalars, extra_classes = _decision_scores(probability, target, labels)
+        scalars, per_class = extra_scalars | scalars, per_class | extra_classes
+    return Evaluation(clip, probability, target, list(class_names), task, scalars, per_class)
+
+
+def _ranking_scores(probability: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """AUROC and average precision, one class against the rest, over the classes that have both sides."""
+    support = labels.sum(0)
+    scored = (support > 0) & (support < len(labels))
+    n_scored = int(scored.sum())
+    nan = torch.full((labels.shape[1],), torch.nan)
+    auroc, precision = nan.clone(), nan.clone()
+    scalars = dict.fromkeys(
+        ("auroc_macro", "auroc_micro", "average_precision_macro", "average_precision_micro"), float("nan")
+    )
+    if n_scored:
+        chosen, truth = probability[:, scored], labels[:, scored]
+        if n_scored == 1:  # torchmetrics' multilabel functions begin at two labels
+            auroc[scored] = binary_auroc(chosen[:, 0], truth[:, 0])
+            precision[scored] = binary_average_precision(chosen[:, 0], truth[:, 0])
+        else:
+            auroc[scored] = multilabel_auroc(chosen, truth, num_labels=n_scored, average="none")
+            precision[scored] = multilabel_average_precision(chosen, truth, num_labels=n_scored, average="none")
+        scalars = {
+            "auroc_macro": auroc[scored].mean().item(),
+            "auroc_micro": binary_auroc(chosen.flatten(), truth.flatten()).item(),
+            "average_precision_macro": precision[scored].mean().item(),
+            "average_precision_micro": binary_average_precision(chosen.flatten(), truth.flatten()).item(),
+        }
+    per_class = {"support": support.double().tolist(), "auroc": auroc.tolist(), "average_precision": precision.tolist()}
+    return scalars | {"classes_scored": float(n_scored)}, per_class
+
+
+def _decision_scores(
+    probability: Tensor, target: Tensor, labels: Tensor
+) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Accuracy, recall, precision and F1 of the likeliest class."""
+    decided = torch.nn.functional.one_hot(probability.argmax(1), labels.shape[1])
+    hits = (decided * labels).sum(0).double()
+    support, claimed = labels.sum(0).double(), decided.sum(0).double()
+    recall = torch.where(support > 0, hits / support, torch.nan)
+    precision = torch.where(claimed > 0, hits / claimed, torch.nan)
+    f1 = torch.where(support > 0, 2 * hits / (support + claimed), torch.nan)
+    scalars = {
+        "accuracy": hits.sum().item() / max(len(target), 1),
+        "accuracy_macro": recall.nanmean().item(),
+        "f1_macro": f1.nanmean().item(),
+    }
+    return scalars, {"recall": recall.tolist(), "precision": precision.tolist(), "f1": f1.tolist()}

@@ -1,0 +1,70 @@
+"""Shared fixtures: real recordings where they are at hand, and small sets of tones that every machine can make."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from datamodules.sources import find_sources
+from datamodules.writer import write_store
+
+torch.set_num_threads(1)  # the quickest for small tensors, and two cores are often busy
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    reasons = {
+        "slow": None if config.getoption("--slow") else "takes minutes: run with --slow",
+        "gpu": None if torch.cuda.is_available() else "no CUDA device on this machine",
+    }
+    for item in items:
+        for marker, reason in reasons.items():
+            if reason and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """Folder of real recordings; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("AUDIOCLS_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no real recordings here: set AUDIOCLS_DATA to their folder")
+    return folder
+
+
+TONES = {"low": 300.0, "mid": 700.0, "high": 1500.0}  # class -> Hz
+
+
+@pytest.fixture(scope="session")
+def tone_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of class folders: three pitches, ten clips each of 0.08 to 0.5 s, 8 kHz wav."""
+    folder = tmp_path_factory.mktemp("tones")
+    generator = np.random.default_rng(0)
+    for name, frequency in TONES.items():
+        (folder / name).mkdir()
+        for i in range(10):
+            time = np.arange(int(8000 * generator.uniform(0.08, 0.5))) / 8000
+            tone = 0.3 * np.sin(2 * np.pi * frequency * generator.uniform(0.9, 1.1) * time)
+            noise = 0.05 * generator.standard_normal(len(time))
+            soundfile.write(folder / name / f"{name}_{i}.wav", tone + noise, 8000)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tones(tone_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The PCM store of `tone_files`, at 8 kHz."""
+    return make_store(tone_files, tmp_path_factory.mktemp("stores") / "tones", sample_rate=8000)
+
+
+def make_store(source: Path, store: Path, *, sample_rate: int) -> Path:
+    """Decode a folder or table into a PCM store."""
+    write_store(find_sources(source), store, sample_rate=sample_rate)
+    return store

@@ -1,0 +1,109 @@
+"""Clip scores over any batching and number of processes, against scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, roc_auc_score
+
+from audiocls.losses import loss, probabilities
+from audiocls.metrics import ClipScores, evaluate
+
+
+def windows(n_clips: int = 20, n_classes: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    clip = torch.arange(n_clips).repeat_interleave(torch.randint(1, 6, (n_clips,), generator=generator))
+    probability = torch.rand(len(clip), n_classes, generator=generator).softmax(-1)
+    target = torch.arange(n_clips) % n_classes
+    return clip, probability, target[clip]
+
+
+def score(clip: torch.Tensor, probability: torch.Tensor, target: torch.Tensor, batch_size: int):
+    scores = ClipScores(probability.shape[1])
+    for part in torch.arange(len(clip)).split(batch_size):
+        scores.update(clip[part], probability[part], target[part])
+    return scores.compute()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 1000])
+def test_clip_score_is_the_mean_of_its_windows_for_any_batch_size(batch_size: int) -> None:
+    clip, probability, target = windows()
+    index, mean, chosen = score(clip, probability, target, batch_size)
+    assert index.tolist() == list(range(20))
+    for i in range(20):
+        # float64 sums, so only the rounding to float32 at the end differs
+        torch.testing.assert_close(mean[i], probability[clip == i].double().mean(0).float(), rtol=1e-6, atol=1e-7)
+    assert torch.equal(chosen, torch.arange(20) % 4)
+
+
+def test_clip_scores_from_two_ranks_equal_those_of_one() -> None:
+    clip, probability, target = windows()
+    whole = score(clip, probability, target, 8)
+    ranks = [ClipScores(4), ClipScores(4)]
+    for rank, scores in enumerate(ranks):
+        own = clip % 2 == rank
+        scores.update(clip[own], probability[own], target[own])
+    merged = ClipScores(4)
+    for name in ("clip", "windows", "probability", "target"):
+        setattr(merged, name, getattr(ranks[1], name) + getattr(ranks[0], name))  # in the wrong order, too
+    merged._update_count = 1
+    for one, two in zip(whole, merged.compute(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_multiclass_scores_equal_scikit_learn() -> None:
+    index, probability, target = score(*windows(), batch_size=8)
+    done = evaluate(index, probability, target, class_names=list("abcd"), task="multiclass")
+    decided, labels = probability.argmax(1), np.eye(4)[target]
+    expected = {
+        "accuracy": (decided == target).float().mean().item(),
+        "accuracy_macro": balanced_accuracy_score(target, decided),
+        "f1_macro": f1_score(target, decided, average="macro"),
+        "auroc_macro": roc_auc_score(labels, probability, average="macro"),
+        "auroc_micro": roc_auc_score(labels, probability, average="micro"),
+        "average_precision_macro": average_precision_score(labels, probability, average="macro"),
+        "average_precision_micro": average_precision_score(labels, probability, average="micro"),
+        "classes_scored": 4,
+    }
+    assert done.scalars == pytest.approx(expected, abs=1e-6)  # torchmetrics computes curves in float32
+    assert done.per_class["support"] == [5, 5, 5, 5]
+
+
+def test_a_class_without_a_positive_is_left_out_and_counted_not_scored_zero() -> None:
+    probability = torch.rand(30, 3, generator=torch.Generator().manual_seed(1))
+    target = torch.zeros(30, 3)
+    target[::2, 0] = 1
+    target[::3, 1] = 1
+    done = evaluate(torch.arange(30), probability, target, class_names=["a", "b", "absent"], task="multilabel")
+    assert done.scalars["classes_scored"] == 2
+    assert done.scalars["auroc_macro"] == pytest.approx(roc_auc_score(target[:, :2], probability[:, :2]), abs=1e-6)
+    assert np.isnan(done.per_class["auroc"][2])
+    assert np.isnan(done.per_class["average_precision"][2])
+    assert done.per_class["support"] == [15, 10, 0]
+
+
+def test_a_single_scored_class_and_none_at_all() -> None:
+    probability, target = torch.tensor([[0.9, 0.1], [0.2, 0.3]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    done = evaluate(torch.arange(2), probability, target, class_names=["a", "b"], task="multilabel")
+    assert done.scalars["auroc_macro"] == 1.0
+    none = evaluate(torch.arange(2), probability, torch.zeros(2, 2), class_names=["a", "b"], task="multilabel")
+    assert np.isnan(none.scalars["auroc_macro"])
+    assert none.scalars["classes_scored"] == 0
+
+
+def test_losses_equal_their_formulas() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 1.0]])
+    target = torch.tensor([0, 2])
+    expected = -(logits - logits.logsumexp(1, keepdim=True))[torch.arange(2), target].mean()
+    torch.testing.assert_close(loss(logits, target, task="multiclass"), expected)
+    labels = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    p = 1 / (1 + (-logits).exp())
+    expected = -(labels * p.log() + (1 - labels) * (1 - p).log()).mean()
+    torch.testing.assert_close(loss(logits, labels, task="multilabel"), expected)
+    torch.testing.assert_close(probabilities(logits, task="multiclass").sum(1), torch.ones(2))
+    torch.testing.assert_close(probabilities(logits, task="multilabel"), p)
+
+
+def test_losses_are_finite_in_half_precision() -> None:
+    logits = torch.tensor([[60000.0, -60000.0]], dtype=torch.float16)
+    assert torch.isfinite(loss(logits, torch.tensor([0]), task="multiclass"))
+    assert torch.isfinite(loss(logits, torch.tensor([[1.0, 0.0]]), task="multilabel"))
