@@ -1,0 +1,274 @@
+"""What a run writes into its folder: metrics by epoch, tables, figures and misheard clips.
+
+    run_dir/
+      metrics.csv                     a row an epoch, the file whole after each
+      val_classes.csv val_confusion.csv val_predictions.csv
+      figures/curves.png confusion.png classes.png filterbank.png
+      misheard/01_true-X_heard-Y_CLIP.wav ...
+      test_*.csv figures/test_*.png test_misheard/      the same of the last test
+
+Tables and figures of the validation are those of the best epoch by what ModelCheckpoint monitors, so that they belong
+to the checkpoint that is kept; without a monitor they are those of the last. The same goes to W&B where a WandbLogger
+is in use. Scores themselves are computed by the model (`audiocls.metrics`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from audiocls.metrics import Evaluation
+from audiocls.report import figures, panels, style
+from audiocls.report.snapshot import SPLITS, Prefix, Snapshot
+from audiocls.report.tables import Cell, MetricsTable
+
+log = logging.getLogger(__name__)
+
+
+class RunReport(Callback):
+    """Writes metrics, tables, figures and misheard clips of a run, and shows them in W&B.
+
+    Reads `pl_module.evaluation`, an `audiocls.metrics.Evaluation`, after each validation and test. Writes on global
+    rank zero only, nothing for the sanity check and nothing under `fast_dev_run`. metrics.csv and the small tables of
+    classes are written after each validation; the rest costs a few seconds and is written every `figure_every` epochs,
+    at the end, and when a run is stopped by Ctrl-C or a signal.
+
+    Args:
+        run_dir: folder to write into; the trainer's `default_root_dir` where none is given.
+        figure_every: epochs between two writings of figures, predictions and clips.
+        misheard: how many of the most confidently wrong clips are kept as wav files; 0 for none.
+        class_score: score of the classes that is drawn, a column of val_classes.csv; "f1" for one label a clip and
+            "average_precision" for several where none is given.
+    Raises:
+        ValueError: if `figure_every` is below 1 or `misheard` below 0.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path | None = None,
+        *,
+        figure_every: int = 10,
+        misheard: int = 8,
+        class_score: str | None = None,
+    ) -> None:
+        if figure_every < 1:
+            raise ValueError(f"figure_every must be at least 1 epoch, got {figure_every}")
+        if misheard < 0:
+            raise ValueError(f"misheard must be a number of clips, 0 for none, got {misheard}")
+        self.run_dir = None if run_dir is None else Path(run_dir)
+        self.figure_every = figure_every
+        self.misheard = misheard
+        self.class_score = class_score
+        self._folder = self.run_dir or Path()
+        self._metrics: MetricsTable | None = None
+        self._best: Snapshot | None = None
+        self._published: Snapshot | None = None
+        self._loaded: tuple[int, int] | None = None
+
+    def report_paths(self) -> dict[str, Path]:
+        """What there is to look at: name to path of the files and folders that exist."""
+        names = {"metrics": "metrics.csv", "figures": "figures", "misheard clips": "misheard"}
+        for prefix, split in SPLITS.items():
+            names |= {
+                f"{split} {what}": f"{prefix}_{what}.csv" for what in ("metrics", "classes", "confusion", "predictions")
+            }
+        names["misheard clips of the test"] = "test_misheard"
+        return {name: self._folder / path for name, path in names.items() if (self._folder / path).exists()}
+
+    # --- hooks ---
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Settle the folder."""
+        self._folder = self.run_dir or Path(trainer.default_root_dir)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Remember which epoch a checkpoint is of: a trainer that only validates or tests counts from zero."""
+        self._loaded = (int(checkpoint["epoch"]), int(checkpoint["global_step"]))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take up metrics.csv where the checkpoint left it."""
+        self._best = self._published = None
+        if not _writes(trainer):
+            return
+        self._metrics = MetricsTable(self._folder / "metrics.csv")
+        if dropped := self._metrics.drop_after(trainer.global_step):
+            log.info("metrics.csv: %d rows after step %d are dropped, to be run again", dropped, trainer.global_step)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Complete the row of the epoch before: its training metrics are known only now."""
+        self._complete_row(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the row of an epoch that had no validation."""
+        if self._metrics is not None:
+            epoch = str(trainer.current_epoch)
+            if not any(str(row["epoch"]) == epoch for row in self._metrics.rows[-1:]):
+                self._metrics.put(_moment(trainer) | {"lr": _learning_rate(trainer)})
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the row and, where they are due, tables and figures."""
+        # on every rank, since reading a metric may gather it
+        found = _scalars(trainer.callback_metrics)
+        if trainer.sanity_checking or not _writes(trainer):
+            return
+        if trainer.state.fn != TrainerFn.FITTING or self._metrics is None:
+            self._publish_evaluation(trainer, pl_module, found, "val")
+            return
+        evaluation: Evaluation | None = getattr(pl_module, "evaluation", None)
+        row = _row(found, evaluation, "val")
+        self._metrics.put(_moment(trainer) | row | {"lr": _learning_rate(trainer)})
+        self._metrics.save()
+        _log(trainer, {name: value for name, value in row.items() if name not in trainer.logged_metrics})
+        if evaluation is not None and _best_row(trainer, self._metrics.rows) == len(self._metrics.rows) - 1:
+            self._best = Snapshot.take(
+                pl_module, evaluation, prefix="val", epoch=trainer.current_epoch, step=trainer.global_step
+            )
+            self._best.write_class_tables(self._folder)
+        if (trainer.current_epoch + 1) % self.figure_every == 0:
+            self._publish(trainer, self._best, final=False)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the row, tables and figures of a test."""
+        found = _scalars(trainer.callback_metrics)
+        if _writes(trainer):
+            self._publish_evaluation(trainer, pl_module, found, "test")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Complete the last row and write what is still due."""
+        self._complete_row(trainer)
+        if _writes(trainer):
+            self._publish(trainer, self._best, final=True)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Write what is still due of a run that is stopped on purpose; an error leaves what was written before."""
+        stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
+        if stopped and trainer.state.fn == TrainerFn.FITTING and self._metrics is not None and _writes(trainer):
+            try:
+                self._publish(trainer, self._best, final=True)
+            except Exception:  # the checkpoint that is saved after this matters more
+                log.exception("the report of the stopped run could not be written")
+
+    # --- writing ---
+
+    def _complete_row(self, trainer: pl.Trainer) -> None:
+        found = _scalars(trainer.callback_metrics)
+        if self._metrics is None or not self._metrics.rows or trainer.global_step == 0:
+            return
+        training = {name: value for name, value in found.items() if not name.startswith(("val/", "test/"))}
+        self._metrics.rows[-1].update(training)
+        self._metrics.save()
+
+    def _publish_evaluation(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, found: Mapping[str, float], prefix: Prefix
+    ) -> None:
+        """Write all of a validation or a test that stands by itself."""
+        checkpoint = Path(trainer.ckpt_path or "").name
+        epoch, step = self._loaded if checkpoint and self._loaded else (trainer.current_epoch, trainer.global_step)
+        evaluation: Evaluation | None = getattr(pl_module, "evaluation", None)
+        row = _row(found, evaluation, prefix)
+        table = MetricsTable(self._folder / f"{prefix}_metrics.csv", key=("checkpoint", "epoch", "step"))
+        table.put({"checkpoint": checkpoint, "epoch": epoch, "step": step} | row)
+        table.save()
+        _log(trainer, {name: value for name, value in row.items() if name not in trainer.logged_metrics})
+        if evaluation is not None:
+            known = epoch if step else None
+            snapshot = Snapshot.take(pl_module, evaluation, prefix=prefix, epoch=known, step=step)
+            snapshot.write_class_tables(self._folder)
+            self._publish(trainer, snapshot, final=True)
+
+    def _publish(self, trainer: pl.Trainer, snapshot: Snapshot | None, *, final: bool) -> None:
+        """Write the curves, and the snapshot's figures, predictions and clips unless they are written already."""
+        prefix = "val" if snapshot is None else snapshot.prefix
+        shown, clips = {}, []
+        if trainer.state.fn == TrainerFn.FITTING and self._metrics is not None and self._metrics.rows:
+            best = _best_row(trainer, self._metrics.rows) if _monitor(trainer) else None
+            marked = None if best is None else float(self._metrics.rows[best]["epoch"])
+            curves = figures.curves(self._metrics.rows, best=marked)
+            shown["curves"] = style.save(curves, self._folder / "figures" / "curves.png")
+        fresh = snapshot is not None and (final or snapshot is not self._published)
+        if snapshot is not None and fresh:
+            source = getattr(trainer, "datamodule", None)
+            snapshot.write_predictions(self._folder, source)
+            shown |= snapshot.draw(self._folder, class_score=self.class_score)
+            clips = snapshot.write_clips(self._folder, source, most=self.misheard)
+            self._published = snapshot
+        if _wandb_loggers(trainer):
+            media = panels.images(shown, prefix=prefix)
+            if snapshot is not None and fresh:
+                score = snapshot.class_score(self.class_score)
+                media |= panels.class_tables(snapshot.evaluation, score=score, prefix=prefix)
+            if snapshot is not None and final:
+                media |= panels.confusion_chart(snapshot.evaluation, prefix=prefix)
+                media |= panels.sounds(clips, prefix=prefix)
+            _log(trainer, media)
+        if final:
+            log.info("metrics, tables and figures of the run: %s", self._folder)
+
+
+def _writes(trainer: pl.Trainer) -> bool:
+    return trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
+
+
+def _moment(trainer: pl.Trainer) -> dict[str, Cell]:
+    return {"epoch": trainer.current_epoch, "step": trainer.global_step}
+
+
+def _scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics that are one number."""
+    single = {k: v for k, v in metrics.items() if not isinstance(v, Tensor) or v.numel() == 1}
+    return {name: float(value) for name, value in single.items()}
+
+
+def _row(found: Mapping[str, float], evaluation: Evaluation | None, prefix: Prefix) -> dict[str, Cell]:
+    """What was logged of a split, and those scores of the evaluation that were not."""
+    scores: dict[str, Cell] = (
+        {} if evaluation is None else {f"{prefix}/{name}": value for name, value in evaluation.scalars.items()}
+    )
+    return scores | {name: value for name, value in found.items() if name.startswith(f"{prefix}/")}
+
+
+def _learning_rate(trainer: pl.Trainer) -> Cell:
+    return trainer.optimizers[0].param_groups[0]["lr"] if trainer.optimizers else ""
+
+
+def _monitor(trainer: pl.Trainer) -> tuple[str, str] | None:
+    """Name and mode of what the checkpoints are chosen by, if it is a validation metric."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and (callback.monitor or "").startswith("val/"):
+            return str(callback.monitor), callback.mode
+    return None
+
+
+def _best_row(trainer: pl.Trainer, rows: list[dict[str, Cell]]) -> int:
+    """Index of the first best row, of the last row without a monitor or a value of it."""
+    monitor = _monitor(trainer)
+    if monitor is None:
+        return len(rows) - 1
+    cells = [row.get(monitor[0], "") for row in rows]
+    values = [math.nan if cell == "" else float(cell) for cell in cells]
+    known = [i for i, value in enumerate(values) if not math.isnan(value)]
+    if not known:
+        return len(rows) - 1
+    return (max if monitor[1] == "max" else min)(known, key=lambda i: values[i])
+
+
+def _wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+
+
+def _log(trainer: pl.Trainer, values: Mapping[str, Any]) -> None:
+    """Show values in W&B in one call, which is one step of its own, where Lightning puts the epoch's other metrics."""
+    step = trainer.global_step - (1 if trainer.state.fn == TrainerFn.FITTING and trainer.global_step else 0)
+    for logger in _wandb_loggers(trainer) if values else []:
+        logger.log_metrics(dict(values), step=step)

@@ -1,0 +1,349 @@
+"""Figures of a run: numbers in, matplotlib `Figure` out. Reading and writing tables is not done here."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from audiocls import functional
+from audiocls.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    PATCH,
+    PURPLE,
+    VERMILLION,
+    score_label,
+    short_name,
+    styled,
+)
+
+MOST_NAMED, MOST_COUNTED, SHOWN_EACH_END = 50, 20, 20
+
+# --- curves ---
+
+
+@styled
+def curves(rows: Sequence[Mapping[str, str | float]], *, best: float | None = None) -> Figure:
+    """Loss, scores and learning rate against the epoch.
+
+    Args:
+        rows: one mapping of column to value a validation, as in metrics.csv; empty and nan cells are left out.
+        best: epoch to mark as the best, if any.
+    Returns:
+        One row of panels: losses, up to five scores in [0, 1], and the learning rate where it changed.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    # several validations in one epoch are told apart by the step
+    axis = "epoch" if len({row["epoch"] for row in rows}) == len(rows) else "step"
+    series = {name: _series(rows, axis, name) for name in names}
+    series = {name: points for name, points in series.items() if len(points)}
+    losses = [name for name in ("train/loss", "val/loss") if name in series]
+    scores = _scores(series)
+    rates = [name for name in series if name == "lr" and len(np.unique(series[name][:, 1])) > 1]
+    panels = [(title, keys) for title, keys in (("Loss", losses), ("Score", scores), ("Learning rate", rates)) if keys]
+    figure = Figure(figsize=(4.3 * max(len(panels), 1), 3.3), layout="constrained")
+    for axes, (title, keys) in zip(np.ravel(figure.subplots(1, max(len(panels), 1))), panels, strict=False):
+        _curve_panel(axes, {key: series[key] for key in keys}, title, axis)
+        if best is not None and axis == "epoch" and title != "Learning rate":
+            axes.axvline(best, color=PALE, linewidth=1.2, zorder=0)
+            axes.annotate(
+                f"best, {best:g}", (best, 1), xycoords=("data", "axes fraction"), color=GREY, fontsize=7.5,
+                ha="center", va="bottom",
+            )  # fmt: skip
+    return figure
+
+
+def _series(rows: Sequence[Mapping[str, str | float]], axis: str, name: str) -> np.ndarray:
+    """The finite values of a column, shape (points, 2)."""
+    cells = [(float(row[axis]), row.get(name, "")) for row in rows]
+    points = np.array([(x, float(y)) for x, y in cells if y != ""], dtype=float).reshape(-1, 2)
+    return points[np.isfinite(points[:, 1])]
+
+
+def _scores(series: Mapping[str, np.ndarray], most: int = 5) -> list[str]:
+    """The columns worth a line: validation scores in [0, 1], means over classes before sums over decisions."""
+    found = [
+        name
+        for name, points in series.items()
+        if name.startswith("val/") and not name.endswith(("loss", "/classes_scored"))
+        if points[:, 1].min() >= 0 and points[:, 1].max() <= 1
+    ]
+    return [
+        name
+        for name in found
+        if name.replace("_micro", "_macro") == name or name.replace("_micro", "_macro") not in found
+    ][:most]
+
+
+def _curve_panel(axes: Axes, series: Mapping[str, np.ndarray], title: str, axis: str) -> None:
+    colours = [BLUE, VERMILLION, GREEN, PURPLE, ORANGE]
+    if title == "Loss":
+        labels = {"train/loss": "training", "val/loss": "validation"}
+        colours = [GREY if next(iter(series)) == "train/loss" else BLUE, BLUE]
+        axes.set_yscale("log" if _spans(series.values(), 30) else "linear")
+    elif title == "Score":
+        labels = {name: score_label(name.partition("/")[2]) for name in series}
+    else:
+        labels, colours = {}, [GREY]
+        axes.set_yscale("log" if _spans(series.values(), 30) else "linear")
+    for (name, points), colour in zip(series.items(), colours, strict=False):
+        few = "o" if len(points) < 3 else None
+        axes.plot(points[:, 0], points[:, 1], color=colour, marker=few, markersize=4)
+        if labels.get(name):
+            axes.plot([], [], color=colour, label=labels[name])
+    if labels:
+        axes.margins(y=0.08)
+        legend = axes.legend(frameon=False, fontsize=8, handlelength=1.2, labelspacing=0.3, loc="best")
+        for text in legend.get_texts():
+            text.set_color(INK)
+    axes.set_title(title, pad=16)
+    axes.set_xlabel(axis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    if axes.get_xlim()[1] - axes.get_xlim()[0] < 1:  # a single epoch
+        axes.set_xlim(axes.get_xlim()[0] - 0.5, axes.get_xlim()[1] + 0.5)
+    axes.grid(axis="y", color="#EEEEEE", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _spans(series: object, factor: float) -> bool:
+    values = np.concatenate([points[:, 1] for points in series])  # type: ignore[attr-defined]
+    return bool(values.min() > 0 and values.max() > factor * values.min())
+
+
+# --- confusion matrix ---
+
+
+@styled
+def confusion(matrix: np.ndarray, class_names: Sequence[str], *, title: str) -> Figure:
+    """What was heard for what was true, each row normalised to its class.
+
+    Up to 20 classes the counts are written in; up to 50 every class is named; above, the matrix is drawn whole and
+    unnamed beside its 20 most frequent confusions.
+
+    Args:
+        matrix: counts, true class by heard class, shape (num_classes, num_classes).
+        class_names: one name a class.
+        title: heading.
+    """
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    n_classes = len(class_names)
+    if n_classes > MOST_NAMED:
+        return _large_confusion(matrix, share, class_names, title)
+    side = max(2.6, (0.36 if n_classes <= MOST_COUNTED else 0.2) * n_classes)
+    figure = Figure(figsize=(side + 1.6, side + 1.2), layout="constrained")
+    axes = figure.subplots()
+    image = _confusion_image(axes, share)
+    size = 9 if n_classes <= MOST_COUNTED else 7
+    names = [short_name(name) for name in class_names]
+    upright = n_classes > 6 or max(map(len, names)) > 7
+    axes.set_xticks(range(n_classes), names, rotation=90 if upright else 0, fontsize=size)
+    axes.set_yticks(range(n_classes), names, fontsize=size)
+    if n_classes <= MOST_COUNTED:
+        for row, column in np.argwhere(matrix > 0):
+            colour = "white" if share[row, column] > 0.55 else INK
+            axes.text(
+                column,
+                row,
+                str(matrix[row, column]),
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize=10 if n_classes <= 6 else 8,
+            )
+    axes.set_title(title)
+    axes.set_xlabel("heard")
+    axes.set_ylabel("true")
+    _share_bar(figure, image, axes)
+    return figure
+
+
+def _confusion_image(axes: Axes, share: np.ndarray) -> AxesImage:
+    n_classes = len(share)
+    # in a large matrix a confusion is a pixel: the square root brings the rare ones out of the white
+    norm = PowerNorm(1.0 if n_classes <= MOST_NAMED else 0.5, vmin=0, vmax=1)
+    image = axes.imshow(share, cmap="Blues", norm=norm, interpolation="nearest", aspect="equal")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if n_classes <= MOST_NAMED:  # white hairlines between the cells
+        axes.set_xticks(np.arange(n_classes - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(n_classes - 1) + 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1)
+        axes.tick_params(which="minor", length=0)
+    return image
+
+
+def _share_bar(figure: Figure, image: AxesImage, axes: Axes) -> None:
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, aspect=24, pad=0.02, format=PercentFormatter(1, decimals=0))
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.set_ticks([0, 0.5, 1] if len(image.get_array()) <= MOST_NAMED else [0, 0.1, 0.5, 1])  # type: ignore[arg-type]
+    bar.ax.tick_params(length=0, labelsize=8)
+    bar.set_label("share of the true class", fontsize=8)
+
+
+def _large_confusion(matrix: np.ndarray, share: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
+    figure = Figure(figsize=(12.4, 5.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(5, 4))
+    image = _confusion_image(left, share)
+    left.set_title(f"{title} ({len(class_names)} classes)")
+    left.set_xlabel("heard, class index")
+    left.set_ylabel("true, class index")
+    _share_bar(figure, image, left)
+    wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
+    order = np.argsort(wrong, axis=None)[::-1][:SHOWN_EACH_END]
+    pairs = [(int(row), int(column)) for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True)]
+    pairs = [pair for pair in pairs if wrong[pair] > 0]
+    counts = [int(wrong[pair]) for pair in pairs]
+    right.barh(range(len(pairs)), counts, color=BLUE, height=0.66)
+    right.set_yticks(
+        range(len(pairs)),
+        [f"{short_name(class_names[row], 20)}  →  {short_name(class_names[column], 20)}" for row, column in pairs],
+        fontsize=8,
+    )
+    for y, (pair, count) in enumerate(zip(pairs, counts, strict=True)):
+        right.text(count, y, f" {count}  ({share[pair]:.0%})", va="center", fontsize=7.5, color=GREY)
+    right.set_ylim(SHOWN_EACH_END - 0.4, -0.6)
+    right.set_xlim(0, 1.22 * max(counts, default=1))
+    right.set_title("Most frequent confusions, true → heard")
+    right.set_xlabel("clips (share of the true class)")
+    right.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    right.spines["left"].set_visible(False)
+    right.tick_params(axis="y", length=0)
+    return figure
+
+
+# --- scores of classes ---
+
+
+@styled
+def class_scores(
+    class_names: Sequence[str], score: Sequence[float], support: Sequence[float], *, score_name: str, title: str
+) -> Figure:
+    """One bar a class, best first, with its number of clips.
+
+    Above 50 classes the best and the worst 20 are drawn. A class without a score is left out and counted.
+
+    Args:
+        class_names: one name a class.
+        score: one value a class, in [0, 1]; nan where undefined.
+        support: number of positive clips of each class.
+        score_name: what the score is, for the axis.
+        title: heading.
+    """
+    values, clips = np.asarray(score, dtype=float), np.asarray(support, dtype=float)
+    order = [int(i) for i in np.argsort(-values, kind="stable") if np.isfinite(values[i])]
+    unscored = len(values) - len(order)
+    between = max(0, len(order) - 2 * SHOWN_EACH_END) if len(order) > MOST_NAMED else 0
+    shown = order if not between else order[:SHOWN_EACH_END] + order[-SHOWN_EACH_END:]
+    # the gap between best and worst is two rows high
+    place = [i + (2 if between and i >= SHOWN_EACH_END else 0) for i in range(len(shown))]
+    figure = Figure(figsize=(6.2, max(1.0, 0.235 * (max(place, default=0) + 1)) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(place, values[shown], height=0.68, color=[BLUE if clips[i] else PALE for i in shown])
+    axes.set_yticks(place, [short_name(class_names[i], 30) for i in shown], fontsize=8.5)
+    for y, i in zip(place, shown, strict=True):
+        axes.text(values[i] + 0.008, y, f"{values[i]:.2f}", va="center", fontsize=7.5, color=GREY, bbox=PATCH)
+        axes.text(1.13, y, f"{clips[i]:,.0f}", va="center", ha="right", fontsize=8, color=INK)
+    axes.text(1.13, -1.05, "clips", va="center", ha="right", fontsize=8, color=GREY)
+    if between:
+        gap = SHOWN_EACH_END + 0.5
+        axes.text(0.0, gap, f"⋮   {between} classes between", va="center", fontsize=8, color=GREY, style="italic")
+    _class_axes(axes, values[order], lowest=max(place, default=0), score_name=score_name)
+    notes = [f"best and worst {SHOWN_EACH_END} of {len(order)} classes"] if between else []
+    notes += [f"{unscored} without a score left out"] if unscored else []
+    axes.set_title("\n".join([title, *textwrap.wrap(", ".join(notes), 70)]), pad=14)
+    return figure
+
+
+def _class_axes(axes: Axes, scored: np.ndarray, *, lowest: int, score_name: str) -> None:
+    if len(scored):
+        mean = float(scored.mean())
+        axes.plot([mean, mean], [-0.5, lowest + 0.6], color=VERMILLION, linewidth=1, linestyle=(0, (4, 3)))
+        axes.text(mean, lowest + 0.7, f"mean {mean:.3f}", color=VERMILLION, fontsize=7.5, ha="center", va="top")
+    axes.set_ylim(lowest + 1.6, -0.6)
+    axes.set_xlim(0, 1.13)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.set_xlabel(score_name)
+    axes.spines["left"].set_visible(False)
+    axes.spines["bottom"].set_bounds(0, 1)
+    axes.tick_params(axis="y", length=0)
+
+
+# --- filterbank ---
+
+
+@styled
+def filterbank(start: np.ndarray, now: np.ndarray, *, sample_rate: int, title: str) -> Figure:
+    """A learnt filterbank beside its start and their difference, frequency in Hz on the mel scale.
+
+    Each filter is drawn relative to its initial peak, so that wide and narrow ones show alike.
+
+    Args:
+        start: weights before training, shape (n_bins, n_freqs), columns from 0 Hz to sample_rate / 2.
+        now: weights now, same shape.
+        sample_rate: in Hz.
+        title: heading of the whole.
+    """
+    peak = np.abs(start).max(1, keepdims=True)
+    peak = np.where(peak > 0, peak, 1)
+    images = [_on_mel(weights / peak, sample_rate) for weights in (start, now, now - start)]
+    figure = Figure(figsize=(11.4, 4.1), layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True)
+    top = max(1.0, float(images[1].max()))
+    low = min(0.0, float(images[1].min()))
+    extent = (-0.5, len(start) - 0.5, 0.0, _mel(sample_rate / 2))
+    change = float(np.abs(images[2]).max())
+    headings = ("Start", "Now", "Difference" if change > 0 else "Difference: none")
+    for axes, image, heading in zip(panels, images, headings, strict=True):
+        signed = heading.startswith("Difference")
+        limits = (-(change or 1), change or 1) if signed else (low, top)
+        drawn = axes.imshow(
+            image.T, origin="lower", aspect="auto", extent=extent, cmap="PuOr_r" if signed else "Blues",
+            vmin=limits[0], vmax=limits[1], interpolation="antialiased",
+        )  # fmt: skip
+        axes.set_title(heading)
+        axes.set_xlabel("filter")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        if heading in ("Now", "Difference"):
+            bar = figure.colorbar(drawn, ax=axes, shrink=0.8, aspect=24, pad=0.02)
+            bar.outline.set_visible(False)  # type: ignore[operator]
+            bar.ax.tick_params(length=0, labelsize=8)
+            bar.set_label("relative to the filter's initial peak", fontsize=8)
+    ticks = [hertz for hertz in (0, 250, 500, 1000, 2000, 4000, 8000, 16000) if hertz <= sample_rate / 2]
+    panels[0].set_yticks([_mel(hertz) for hertz in ticks], [f"{hertz:,}" for hertz in ticks])
+    panels[0].set_ylabel("frequency (Hz)")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def _mel(hertz: float) -> float:
+    return functional.hz_to_mel(torch.tensor(float(hertz)), mel_scale="htk").item()
+
+
+def _on_mel(weights: np.ndarray, sample_rate: int, rows: int = 320) -> np.ndarray:
+    """Means over `rows` equal steps of mel: (n_bins, n_freqs) to (n_bins, rows).
+
+    The integral of the piecewise linear weights is differenced, so neither narrow filters at the top nor single bins
+    at the bottom are lost to sampling.
+    """
+    mels = torch.linspace(0, _mel(sample_rate / 2), rows + 1, dtype=torch.float64)
+    edges = functional.mel_to_hz(mels, mel_scale="htk").numpy()
+    position = np.clip(edges / (sample_rate / 2), 0, 1) * (weights.shape[1] - 1)
+    left = np.minimum(position.astype(int), weights.shape[1] - 2)
+    part = position - left
+    steps = (weights[:, 1:] + weights[:, :-1]) / 2
+    integral = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(steps, axis=1)], axis=1)
+    slope = weights[:, left + 1] - weights[:, left]
+    at_edges = integral[:, left] + part * weights[:, left] + part**2 / 2 * slope
+    return np.diff(at_edges, axis=1) / np.diff(position)

@@ -1,0 +1,93 @@
+"""The look of all figures, and writing one whole or not at all.
+
+Drawn with matplotlib's object interface, so that nothing here touches pyplot's global state, a display or a figure of
+the user's. Colours are Okabe and Ito's, which stay apart for colour-blind readers (Okabe & Ito 2008, "Color Universal
+Design"); sequential and diverging maps are matplotlib's `Blues` and `PuOr`, which do too.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+INK, GREY, PALE = "#222222", "#6E6E6E", "#DDDDDD"
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelcolor": GREY,
+    "axes.edgecolor": "#AAAAAA",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": "#AAAAAA",
+    "ytick.color": "#AAAAAA",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "savefig.facecolor": "white",
+}
+PATCH = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}  # behind text that lines may cross
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draws in this module's style and leaves matplotlib's settings as they were."""
+
+    @wraps(draw)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapper
+
+
+def save(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
+    """Write a figure as PNG, whole or not at all.
+
+    Args:
+        figure: any matplotlib figure.
+        path: file to write; its folder is made.
+        dpi: dots per inch.
+    Returns:
+        The path written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    FigureCanvasAgg(figure)
+    with rc_context(STYLE), warnings.catch_warnings():
+        # class names may be written in a script the font lacks: a box in the figure says so well enough
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        figure.savefig(temporary, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.12)
+    os.replace(temporary, path)
+    return path
+
+
+def short_name(name: str, most: int = 24) -> str:
+    """A class name fit for an axis: shortened, and free of matplotlib's mathematics."""
+    name = name if len(name) <= most else name[: most - 1].rstrip() + "…"
+    return name.replace("$", r"\$")
+
+
+def score_label(name: str) -> str:
+    """A score's name as prose: "auroc_macro" is "AUROC macro".
+
+    >>> score_label("f1_macro"), score_label("average_precision")
+    ('F1 macro', 'average precision')
+    """
+    return " ".join({"auroc": "AUROC", "f1": "F1"}.get(word, word) for word in name.split("_"))

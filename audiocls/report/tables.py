@@ -1,0 +1,209 @@
+"""Tables of a run: metrics by epoch, scores by class, confusion, predictions, and the clips heard most wrongly.
+
+Every file is written beside its place and renamed into it, so that a run killed at any moment leaves whole files.
+What the columns hold is `audiocls.metrics`' business; drawing is that of `audiocls.report.figures`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import wave
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audiocls.metrics import Evaluation
+
+Cell = str | float | int
+
+
+def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Path:
+    """Write a table, whole or not at all.
+
+    Args:
+        path: file to write; its folder is made.
+        columns: header.
+        rows: cells in the order of the columns.
+    Returns:
+        The path written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return path
+
+
+class MetricsTable:
+    """One row an evaluation, kept in a CSV file that a resumed run goes on with.
+
+    Rows read from the file keep their text, digit for digit. A column that appears late is empty in earlier rows.
+
+    Args:
+        path: the file; read if it exists.
+        key: the columns that say which evaluation a row is.
+    """
+
+    def __init__(self, path: str | Path, *, key: Sequence[str] = ("epoch", "step")) -> None:
+        self.path = Path(path)
+        self.key = tuple(key)
+        self.rows: list[dict[str, Cell]] = []
+        if self.path.exists():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                self.rows = [dict(row) for row in csv.DictReader(file)]
+
+    def put(self, row: Mapping[str, Cell]) -> None:
+        """Add a row, or the row's cells to the one that has its key."""
+        for known in self.rows:
+            if all(str(known.get(name, "")) == str(row[name]) for name in self.key):
+                known.update(row)
+                return
+        self.rows.append(dict(row))
+
+    def drop_after(self, step: int) -> int:
+        """Forget the rows of steps that are about to be run again; says how many they were."""
+        kept = [row for row in self.rows if int(row["step"]) <= step]
+        dropped = len(self.rows) - len(kept)
+        self.rows = kept
+        return dropped
+
+    def save(self) -> Path:
+        """Write the file."""
+        columns = list(dict.fromkeys([*self.key, *(name for row in self.rows for name in row)]))
+        return write_csv(self.path, columns, ([row.get(name, "") for name in columns] for row in self.rows))
+
+
+def confusion_counts(evaluation: Evaluation) -> np.ndarray:
+    """Clips by true class (rows) and heard class (columns), int64, of a multiclass evaluation."""
+    n_classes = len(evaluation.class_names)
+    cell = evaluation.target.numpy() * n_classes + evaluation.probability.argmax(1).numpy()
+    return np.bincount(cell, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def write_classes(path: str | Path, evaluation: Evaluation) -> Path:
+    """Write a row a class: its name, its support and every score there is."""
+    columns = ["support", *(name for name in evaluation.per_class if name != "support")]
+    values = zip(*(evaluation.per_class[name] for name in columns), strict=True)
+    rows = ([name, int(scores[0]), *scores[1:]] for name, scores in zip(evaluation.class_names, values, strict=True))
+    return write_csv(path, ["class", *columns], rows)
+
+
+def write_confusion(path: str | Path, evaluation: Evaluation) -> Path:
+    """Write the confusion counts, a row a true class, a column a heard class."""
+    rows = zip(evaluation.class_names, confusion_counts(evaluation).tolist(), strict=True)
+    columns = ["true \\ heard", *evaluation.class_names]
+    return write_csv(path, columns, ([name, *counts] for name, counts in rows))
+
+
+def write_predictions(path: str | Path, evaluation: Evaluation, clip_ids: Sequence[str] | None = None) -> Path:
+    """Write a row a clip: clip_id, target, prediction and each class's probability.
+
+    Args:
+        path: file to write.
+        evaluation: what to write; several labels of a clip are joined by "|".
+        clip_ids: of the whole split, by clip index; without them the index stands for the clip.
+    """
+    columns = ["clip_id", "target", "prediction", *(f"p({name})" for name in evaluation.class_names)]
+    clips = evaluation.clip.tolist()
+    rows = (
+        [clip_ids[clip] if clip_ids is not None else str(clip), "|".join(true), "|".join(heard), *map(_short, values)]
+        for clip, true, heard, values in zip(clips, *_labels(evaluation), evaluation.probability.tolist(), strict=True)
+    )
+    return write_csv(path, columns, rows)
+
+
+def _short(probability: float) -> str:
+    return f"{probability:.6g}"
+
+
+def _labels(evaluation: Evaluation) -> tuple[list[list[str]], list[list[str]]]:
+    """Names of the true and of the heard classes of each clip."""
+    names = evaluation.class_names
+    if evaluation.task == "multiclass":
+        heard = evaluation.probability.argmax(1).tolist()
+        return [[names[i]] for i in evaluation.target.tolist()], [[names[i]] for i in heard]
+    sides = (evaluation.target > 0.5, evaluation.probability > 0.5)
+    true, heard = ([[names[i] for i in np.flatnonzero(row)] for row in side.numpy()] for side in sides)
+    return true, heard
+
+
+@dataclass(frozen=True)
+class Misheard:
+    """A clip that the model got wrong.
+
+    Attributes:
+        clip: index in the split's table.
+        true: names of the true classes.
+        heard: names of the classes the model decided for.
+        confidence: probability that the model gave to what is not so, in [0, 1].
+    """
+
+    clip: int
+    true: list[str]
+    heard: list[str]
+    confidence: float
+
+
+def misheard(evaluation: Evaluation, most: int) -> list[Misheard]:
+    """The clips heard most confidently wrong, worst first.
+
+    Multiclass: a wrong clip's confidence is the probability of the class decided for. Multilabel: the largest
+    distance between probability and label among the labels on the wrong side of 0.5.
+
+    Args:
+        evaluation: what to look through.
+        most: at most so many.
+    """
+    probability, target = evaluation.probability.numpy(), evaluation.target.numpy()
+    if evaluation.task == "multiclass":
+        wrong = probability.argmax(1) != target
+        confidence = np.where(wrong, probability.max(1), -1) if len(wrong) else np.zeros(0)
+    else:
+        distance = np.abs(probability - target)
+        confidence = np.where(distance > 0.5, distance, -1).max(1)
+    order = [int(i) for i in np.argsort(-confidence, kind="stable")[:most] if confidence[i] >= 0]
+    true, heard = _labels(evaluation)
+    return [Misheard(int(evaluation.clip[i]), true[i], heard[i], float(confidence[i])) for i in order]
+
+
+def wav_name(rank: int, clip: Misheard, clip_id: str) -> str:
+    """File name of a misheard clip, safe on any file system.
+
+    >>> wav_name(1, Misheard(0, ["Old-Time / Historic"], ["Pop"], 0.9), "000/000002.mp3")
+    '01_true-Old-Time-Historic_heard-Pop_000-000002.wav'
+    """
+    true, heard = ("+".join(map(_safe, names)) or "nothing" for names in (clip.true, clip.heard))
+    return f"{rank:02d}_true-{true[:60]}_heard-{heard[:60]}_{_safe(re.sub(r'[.][A-Za-z0-9]+$', '', clip_id))[-60:]}.wav"
+
+
+def _safe(name: str) -> str:
+    """Runs of anything but letters, digits, dot and underscore become one hyphen."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "x"
+
+
+def write_wav(path: str | Path, pcm: np.ndarray, *, sample_rate: int) -> Path:
+    """Write 16-bit PCM.
+
+    Args:
+        path: file to write; its folder is made.
+        pcm: int16, shape (samples, channels).
+        sample_rate: in Hz.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(pcm.shape[1])
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(np.ascontiguousarray(pcm, dtype="<i2").tobytes())
+    return path

@@ -1,0 +1,461 @@
+"""RunReport and what it is made of: tables, figures, misheard clips, and the same read back from an offline W&B run."""
+
+import csv
+import itertools
+import json
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+import wandb
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.text import Text
+from pytorch_lightning.callbacks import ModelCheckpoint
+from sklearn.metrics import confusion_matrix
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from audiocls.metrics import Evaluation, evaluate
+from audiocls.report import RunReport, figures, snapshot, style, tables
+from audiocls.tracking import RunLogger
+from tests.wandb_reader import read_offline_run
+
+N_CLIPS = 40
+
+
+def synthetic(
+    num_classes: int, n_clips: int, *, task: str = "multiclass", skill: float = 2.0, seed: int = 0
+) -> Evaluation:
+    """Scores of clips whose true class has `skill` added to its logit."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(n_clips, num_classes, generator=generator)
+    names = [f"class {i}" for i in range(num_classes)]
+    if task == "multiclass":
+        target = torch.randint(num_classes, (n_clips,), generator=generator)
+        probability = (logits + skill * nn.functional.one_hot(target, num_classes)).softmax(1)
+    else:
+        target = (torch.rand(n_clips, num_classes, generator=generator) < 0.3).float()
+        probability = (logits + skill * (2 * target - 1)).sigmoid()
+    return evaluate(torch.arange(n_clips), probability, target, class_names=names, task=task)
+
+
+class Frontend:
+    """Says what a learnable front-end says of its filterbank."""
+
+    sample_rate = 8000
+
+    def filterbanks(self) -> dict[str, torch.Tensor]:
+        start = torch.eye(6, 33)
+        return {"start": start, "now": start.roll(1, 1)}
+
+
+class Scripted(pl.LightningModule):
+    """Evaluates as it is told: `skills` by epoch; its training loss is the epoch's number."""
+
+    def __init__(self, skills: Sequence[float] = (1.0,), *, task: str = "multiclass", num_classes: int = 3) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+        self.frontend = Frontend()
+        self.skills, self.kind, self.n = list(skills), task, num_classes
+        self.evaluation: Evaluation | None = None
+
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        return self.layer(batch[0]).mean()
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/loss", float(self.current_epoch))
+
+    def validation_step(self, batch: list[torch.Tensor], batch_idx: int) -> None:
+        pass
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self.evaluation = self.expected(self.current_epoch)
+        self.log("val/accuracy", self.evaluation.scalars.get("accuracy", 0.0))
+
+    def on_test_epoch_end(self) -> None:
+        self.evaluation = self.expected(0)
+
+    def expected(self, epoch: int) -> Evaluation:
+        return synthetic(self.n, N_CLIPS, task=self.kind, skill=self.skills[min(epoch, len(self.skills) - 1)])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.5)
+
+
+class Clips(pl.LightningDataModule):
+    """Two batches an epoch; clip i is i + 1 samples of the value i, in stereo."""
+
+    sample_rate = 8000
+
+    def _loader(self) -> DataLoader:
+        return DataLoader(TensorDataset(torch.ones(4, 1)), batch_size=2)
+
+    train_dataloader = val_dataloader = test_dataloader = _loader
+
+    def clip_ids(self, split: str) -> list[str]:
+        assert split in ("validation", "test")
+        return [f"{split}/{i:03d}.mp3" for i in range(N_CLIPS)]
+
+    def audio(self, split: str, clip: int) -> np.ndarray:
+        return np.full((clip + 1, 2), clip, dtype=np.int16)
+
+
+class Silent(pl.LightningDataModule):
+    """A data module that says nothing of its clips."""
+
+    train_dataloader = val_dataloader = test_dataloader = Clips._loader
+
+
+def trainer(folder: Path, *callbacks: pl.Callback, epochs: int = 3, **settings) -> pl.Trainer:
+    defaults = {"logger": False, "enable_checkpointing": any(isinstance(c, ModelCheckpoint) for c in callbacks)}
+    return pl.Trainer(
+        max_epochs=epochs, callbacks=list(callbacks), default_root_dir=folder, accelerator="cpu", log_every_n_steps=1,
+        enable_progress_bar=False, enable_model_summary=False, **(defaults | settings),
+    )  # fmt: skip
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Leaves the drawing out, for tests of something else."""
+    monkeypatch.setattr(snapshot.Snapshot, "draw", lambda *_, **__: {})
+    monkeypatch.setattr(figures, "curves", lambda *_, **__: Figure())
+    monkeypatch.setattr(style, "save", lambda _, path: path)
+
+
+# --- tables ---
+
+
+def test_confusion_counts_agree_with_scikit_learn():
+    done = synthetic(12, 300)
+    expected = confusion_matrix(done.target, done.probability.argmax(1), labels=range(12))
+    assert (tables.confusion_counts(done) == expected).all()
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_predictions_can_be_scored_again(tmp_path, task):
+    done = synthetic(4, 60, task=task)
+    rows = read(tables.write_predictions(tmp_path / "p.csv", done, [f"clip{i}" for i in range(60)]))
+    assert [row["clip_id"] for row in rows] == [f"clip{i}" for i in range(60)]
+    probability = torch.tensor([[float(row[f"p(class {i})"]) for i in range(4)] for row in rows])
+    labels = [[name in row["target"].split("|") for name in done.class_names] for row in rows]
+    target = torch.tensor(labels).float()
+    target = target.argmax(1) if task == "multiclass" else target
+    again = evaluate(done.clip, probability, target, class_names=done.class_names, task=task)
+    # six digits are written: order and therefore ranks are those of float32 to 1e-6
+    assert again.scalars == pytest.approx(done.scalars, abs=1e-6)
+    heard = [[name in row["prediction"].split("|") for name in done.class_names] for row in rows]
+    decided = nn.functional.one_hot(probability.argmax(1), 4) if task == "multiclass" else probability > 0.5
+    assert torch.equal(torch.tensor(heard), decided.bool())
+
+
+def test_class_table_holds_every_score(tmp_path):
+    done = synthetic(5, 80)
+    rows = read(tables.write_classes(tmp_path / "classes.csv", done))
+    assert [row["class"] for row in rows] == done.class_names
+    for column, values in done.per_class.items():
+        assert [float(row[column]) for row in rows] == pytest.approx(values, nan_ok=True)
+
+
+def test_metrics_table_goes_on_and_takes_late_columns(tmp_path):
+    table = tables.MetricsTable(tmp_path / "m.csv")
+    for epoch in range(3):
+        table.put({"epoch": epoch, "step": 10 * (epoch + 1), "val/loss": 0.1 + epoch})
+    table.save()
+    again = tables.MetricsTable(tmp_path / "m.csv")
+    assert again.drop_after(20) == 1
+    again.put({"epoch": 1, "step": 20, "train/loss": 7.0})  # the same row
+    again.put({"epoch": 2, "step": 30, "val/loss": 9.0, "new": 1})
+    rows = read(again.save())
+    assert [row["val/loss"] for row in rows] == ["0.1", "1.1", "9.0"]
+    assert [row["train/loss"] for row in rows] == ["", "7.0", ""]
+    assert [row["new"] for row in rows] == ["", "", "1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]  # nothing half-written stays
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_misheard_are_wrong_and_sorted(task):
+    done = synthetic(4, 200, task=task)
+    found = tables.misheard(done, 10)
+    assert len(found) == 10
+    assert all(clip.true != clip.heard for clip in found)
+    confidence = [clip.confidence for clip in found]
+    assert confidence == sorted(confidence, reverse=True)
+    if task == "multiclass":
+        wrong = done.probability.argmax(1) != done.target
+        assert confidence[0] == done.probability[wrong].max()
+    else:
+        assert confidence[0] == (done.probability - done.target).abs().max()
+
+
+def test_nothing_is_misheard_by_a_perfect_model():
+    assert tables.misheard(synthetic(3, 20, skill=100.0), 8) == []
+
+
+def test_wav_names_are_safe_in_any_file_system():
+    clip = tables.Misheard(3, ["a/b", "Ünï:cöde"], [], 0.7)
+    assert tables.wav_name(2, clip, "x/../y z.tar.mp3") == "02_true-a-b+Ünï-cöde_heard-nothing_x-..-y-z.tar.wav"
+
+
+# --- figures ---
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 12, 35, 200])
+def test_figures_of_classes_are_drawn_at_any_number(tmp_path, num_classes):
+    done = synthetic(num_classes, 10 * num_classes)
+    counts = tables.confusion_counts(done)
+    settings = dict(matplotlib.rcParams)
+    confusion = figures.confusion(counts, done.class_names, title="Confusion, test")
+    support = done.per_class["support"]
+    bars = figures.class_scores(done.class_names, done.per_class["f1"], support, score_name="F1", title="F1")
+    shown = texts(bars)
+    if num_classes <= 50:
+        assert set(done.class_names) <= set(shown)
+        assert set(done.class_names) <= set(texts(confusion))
+    else:
+        order = np.argsort(-np.array(done.per_class["f1"]), kind="stable")
+        ends = {done.class_names[i] for i in (*order[:20], *order[-20:])}
+        assert {text for text in shown if text in done.class_names} == ends
+        assert any(f"best and worst 20 of {num_classes} classes" in text for text in shown)
+        assert any(f"{num_classes - 40} classes between" in text for text in shown)
+    if num_classes <= 20:
+        written = sorted(text for text in texts(confusion) if text.isdecimal())
+        assert written == sorted(str(count) for count in counts.flat if count)
+    if num_classes == 12:  # writing is what takes the time
+        for figure in (confusion, bars):
+            pixels = imread(style.save(figure, tmp_path / "figure.png"))
+            assert 300 < min(pixels.shape[:2]) < max(pixels.shape[:2]) < 2400
+    assert pyplot.get_fignums() == []
+    assert dict(matplotlib.rcParams) == settings
+
+
+def test_classes_without_a_score_are_counted_not_drawn():
+    bars = figures.class_scores(["a", "b"], [0.5, float("nan")], [3, 0], score_name="F1", title="F1")
+    assert "b" not in texts(bars)
+    assert any("1 without a score left out" in text for text in texts(bars))
+
+
+def test_curves_show_what_is_there(tmp_path):
+    rows = [
+        {"epoch": e, "step": e, "train/loss": "" if e == 2 else str(2.0 - e), "val/loss": 3.0, "val/f1_macro": 0.1 * e}
+        for e in range(3)
+    ]
+    figure = figures.curves(rows, best=2)
+    assert {"Loss", "Score", "training", "validation", "F1 macro", "best, 2"} <= set(texts(figure))
+    lines = {len(np.asarray(line.get_xdata())) for line in figure.axes[0].get_lines()}
+    assert 2 in lines  # the empty cell is left out
+    assert "Learning rate" not in texts(figure)
+    assert style.save(figures.curves(rows[:1]), tmp_path / "c.png").stat().st_size > 0
+
+
+def test_dollars_in_class_names_are_no_mathematics(tmp_path):
+    names = ["$a", "b$", r"$\oops$"]
+    figure = figures.confusion(np.eye(3, dtype=int), names, title="t")
+    style.save(figure, tmp_path / "c.png")  # matplotlib would raise on the last as a formula
+
+
+def test_filterbank_on_the_mel_axis_keeps_means():
+    weights = np.abs(np.random.default_rng(0).normal(size=(4, 65)))
+    drawn = figures._on_mel(weights, 16000, rows=50)
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 8000 / 700), 51) / 2595) - 1)
+    fine = np.linspace(0, 8000, 400_001)
+    for row in range(4):
+        values = np.interp(fine, np.linspace(0, 8000, 65), weights[row])
+        expected = [values[(fine >= low) & (fine < high)].mean() for low, high in itertools.pairwise(edges)]
+        # the brute-force grid is 0.02 Hz fine against cells of at least 27 Hz
+        assert drawn[row] == pytest.approx(expected, rel=2e-3, abs=2e-3)
+    assert figures._on_mel(np.ones((1, 65)), 16000) == pytest.approx(1)
+
+
+def test_filterbank_that_has_not_moved_says_so():
+    bank = np.eye(5, 33)
+    assert "Difference: none" in texts(figures.filterbank(bank, bank, sample_rate=8000, title="t"))
+
+
+# --- the callback ---
+
+
+def test_run_folder_holds_the_best_epoch(tmp_path):
+    model = Scripted([0.5, 2.0, 1.0])  # best in epoch 1
+    report = RunReport()
+    checkpoint = ModelCheckpoint(tmp_path / "checkpoints", monitor="val/accuracy", mode="max")
+    trainer(tmp_path, report, checkpoint).fit(model, datamodule=Clips())
+    rows = read(tmp_path / "metrics.csv")
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert [row["step"] for row in rows] == ["2", "4", "6"]
+    assert [float(row["train/loss"]) for row in rows] == [0, 1, 2]  # each epoch's own, not the one before's
+    assert [row["lr"] for row in rows] == ["0.5"] * 3
+    for epoch, row in enumerate(rows):
+        for name, value in model.expected(epoch).scalars.items():
+            assert float(row[f"val/{name}"]) == pytest.approx(value, rel=1e-6)  # self.log keeps float32
+    best = model.expected(1)
+    classes = read(tmp_path / "val_classes.csv")
+    assert [float(row["f1"]) for row in classes] == pytest.approx(best.per_class["f1"])
+    predictions = read(tmp_path / "val_predictions.csv")
+    assert predictions[7]["clip_id"] == "validation/007.mp3"
+    assert sum(row["target"] == row["prediction"] for row in predictions) == round(best.scalars["accuracy"] * N_CLIPS)
+    confusion = [[int(row[name]) for name in best.class_names] for row in read(tmp_path / "val_confusion.csv")]
+    assert confusion == tables.confusion_counts(best).tolist()
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {"curves.png", "confusion.png", "classes.png", "filterbank.png"}
+    for name, clip in zip(
+        sorted(p.name for p in (tmp_path / "misheard").iterdir()), tables.misheard(best, 8), strict=True
+    ):
+        assert name.endswith(f"_validation-{clip.clip:03d}.wav")
+        with wave.open(str(tmp_path / "misheard" / name)) as file:
+            assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (2, 2, 8000)
+            pcm = np.frombuffer(file.readframes(10**6), "<i2").reshape(-1, 2)
+        assert (pcm == Clips().audio("validation", clip.clip)).all()
+    paths = report.report_paths()
+    assert paths["metrics"] == tmp_path / "metrics.csv"
+    assert {"figures", "misheard clips", "validation classes", "validation predictions"} <= paths.keys()
+
+
+@pytest.mark.usefixtures("quick")
+def test_resumed_run_goes_on_with_its_metrics(tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path / "checkpoints", save_last=True, save_on_train_epoch_end=True)
+    trainer(tmp_path, RunReport(), checkpoint, epochs=2).fit(Scripted(), datamodule=Clips())
+    with (tmp_path / "metrics.csv").open("a") as file:  # an epoch that was lost with the process
+        file.write(",".join(["2", "5", *[""] * (len(read(tmp_path / "metrics.csv")[0]) - 2)]) + "\n")
+    before = read(tmp_path / "metrics.csv")
+    again = trainer(tmp_path, RunReport(), epochs=4)
+    again.fit(Scripted(), datamodule=Clips(), ckpt_path=tmp_path / "checkpoints/last.ckpt")
+    rows = read(tmp_path / "metrics.csv")
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert rows[:2] == before[:2]
+    assert [float(row["train/loss"]) for row in rows] == [0, 1, 2, 3]
+
+
+@pytest.mark.usefixtures("quick")
+def test_run_without_validation_has_its_rows(tmp_path):
+    trainer(tmp_path, RunReport(), epochs=2, limit_val_batches=0).fit(Scripted(), datamodule=Clips())
+    rows = read(tmp_path / "metrics.csv")
+    assert [(row["epoch"], row["step"], float(row["train/loss"])) for row in rows] == [("0", "2", 0.0), ("1", "4", 1.0)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_each_validation_within_an_epoch_has_its_row(tmp_path):
+    trainer(tmp_path, RunReport(), epochs=2, val_check_interval=1).fit(Scripted(), datamodule=Clips())
+    assert [row["step"] for row in read(tmp_path / "metrics.csv")] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_validation_and_test_of_a_checkpoint(tmp_path):
+    checkpoint = ModelCheckpoint(tmp_path / "checkpoints", save_last=True)
+    trainer(tmp_path, RunReport(), checkpoint, epochs=2).fit(Scripted(), datamodule=Clips())
+    before = read(tmp_path / "metrics.csv")
+    last = tmp_path / "checkpoints/last.ckpt"
+    for _ in range(2):
+        trainer(tmp_path, RunReport(tmp_path)).test(Scripted(), datamodule=Clips(), ckpt_path=last, verbose=False)
+    trainer(tmp_path, RunReport(tmp_path)).validate(Scripted(), datamodule=Clips(), ckpt_path=last, verbose=False)
+    assert read(tmp_path / "metrics.csv") == before
+    for prefix in ("test", "val"):
+        (row,) = read(tmp_path / f"{prefix}_metrics.csv")
+        assert (row["checkpoint"], row["epoch"], row["step"]) == ("last.ckpt", "1", "4")
+        assert float(row[f"{prefix}/accuracy"]) == pytest.approx(Scripted().expected(0).scalars["accuracy"], rel=1e-6)
+    assert len(list((tmp_path / "test_misheard").glob("*.wav"))) == 8
+    assert read(tmp_path / "test_predictions.csv")[0]["clip_id"] == "test/000.mp3"
+
+
+@pytest.mark.usefixtures("quick")
+def test_several_labels_have_no_confusion(tmp_path):
+    model = Scripted(task="multilabel", num_classes=5)
+    trainer(tmp_path, RunReport(misheard=3), epochs=1).fit(model, datamodule=Clips())
+    assert not (tmp_path / "val_confusion.csv").exists()
+    assert len(list((tmp_path / "misheard").glob("0[123]_true-*_heard-*_validation-*.wav"))) == 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_data_module_without_audio_is_no_obstacle(tmp_path):
+    trainer(tmp_path, RunReport(), epochs=1).fit(Scripted(), datamodule=Silent())
+    assert not (tmp_path / "misheard").exists()
+    assert read(tmp_path / "val_predictions.csv")[3]["clip_id"] == "3"
+
+
+def test_nothing_is_written_by_a_fast_dev_run(tmp_path):
+    trainer(tmp_path, RunReport(tmp_path / "run"), fast_dev_run=True).fit(Scripted(), datamodule=Clips())
+    assert not (tmp_path / "run").exists()
+
+
+def test_stopped_run_is_reported(tmp_path, monkeypatch):
+    drawn: list[str] = []
+    monkeypatch.setattr(snapshot.Snapshot, "draw", lambda self, *_, **__: drawn.append(self.heading) or {})
+
+    class Stop(pl.Callback):
+        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            if trainer.current_epoch == 2:
+                raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        trainer(tmp_path, RunReport(), Stop(), epochs=4).fit(Scripted(), datamodule=Clips())
+    assert drawn == ["validation, epoch 1"]
+    assert (tmp_path / "figures/curves.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"figure_every": 0}, "figure_every must be at least 1 epoch, got 0"),
+        ({"misheard": -1}, "misheard must be a number of clips, 0 for none, got -1"),
+    ],
+)
+def test_arguments_are_checked(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RunReport(**arguments)
+
+
+def test_unknown_class_score_names_the_columns(tmp_path):
+    taken = snapshot.Snapshot.take(Scripted(), synthetic(3, 9), prefix="val", epoch=0, step=1)
+    with pytest.raises(ValueError, match=r"class_score must be one of auroc, .*f1.*, got 'f2'"):
+        taken.draw(tmp_path, class_score="f2")
+
+
+# --- W&B ---
+
+
+def test_wandb_is_shown_the_same(tmp_path, monkeypatch):
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    model = Scripted([0.5, 1.0])
+    logger = RunLogger(save_dir=tmp_path, offline=True)
+    try:
+        trainer(tmp_path, RunReport(), epochs=2, logger=logger).fit(model, datamodule=Clips())
+    finally:
+        logger.finish()
+        wandb.teardown()
+    run, best = read_offline_run(tmp_path), model.expected(1)
+    accuracy = [model.expected(epoch).scalars["f1_macro"] for epoch in range(2)]
+    assert run.values("val/f1_macro") == pytest.approx(accuracy)  # not logged by the model, so by the report
+    assert run.exit_code == 0
+    media = [row for row in run.history if "val/figures/confusion.path" in row]
+    assert len(media) == 1  # one call, one step, at the end
+    assert {f"val/figures/{name}.path" for name in ("curves", "classes", "confusion", "filterbank")} <= media[0].keys()
+    assert media[0]["trainer/global_step"] == run.values("trainer/global_step")[-2] == 3  # Lightning counts from 0
+    assert len(run.media("images/val/figures/*.png")) == 4
+    assert media[0]["val/misheard.count"] == len(tables.misheard(best, 8))
+    assert len(run.media("audio/val/*.wav")) == len(tables.misheard(best, 8))
+    (path,) = run.media("table/val/classes_*.json")
+    table = json.loads(path.read_text())
+    f1 = table["columns"].index("f1")
+    assert [row[0] for row in table["data"]] == best.class_names
+    assert [row[f1] for row in table["data"]] == pytest.approx(best.per_class["f1"])
+    assert run.media("table/val/class_scores_table_*.json")
+    assert run.media("table/val/confusion_table_*.json")
