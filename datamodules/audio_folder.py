@@ -1,0 +1,71 @@
+"""A folder of class folders: the label of `kick/kit03_07.mp3` is `kick`.
+
+The split is drawn, stratified by class and seeded; where part of the name says what belongs together (a kit, a
+speaker, a song), `group_pattern` keeps that on one side.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+
+from datamodules.base import AudioDataModule
+from datamodules.splits import random_split
+
+
+class AudioFolder(AudioDataModule):
+    """Clips in one folder a class.
+
+    Args:
+        store: folder written by tools/decode_to_hdf.py from the folder of class folders.
+        root: the folder of class folders; given, every audio file in it must be in the store. Left out, the store's
+            clips are the data set.
+        validation: share of the clips drawn for validation.
+        test: share of the clips drawn for test.
+        split_seed: of the draw.
+        group_pattern: regular expression whose first group, searched in the clip's path, names what must stay on one
+            side, such as "(kit[0-9]+)_".
+        loading: what `AudioDataModule` takes.
+    """
+
+    def __init__(
+        self,
+        store: str,
+        root: str | None = None,
+        *,
+        validation: float = 0.15,
+        test: float = 0.15,
+        split_seed: int = 0,
+        group_pattern: str | None = None,
+        **loading: Any,
+    ) -> None:
+        super().__init__(store, root, **loading)
+        self.validation, self.test, self.split_seed = validation, test, split_seed
+        self.group_pattern = group_pattern
+
+    def read_table(self) -> pd.DataFrame:
+        """Label from the folder, split drawn."""
+        ids = self.known_clip_ids()
+        loose = [clip_id for clip_id in ids if "/" not in clip_id]
+        if loose:
+            raise ValueError(
+                f"{loose[0]!r} stands in no class folder ({len(loose)} such files): put each file into a folder named "
+                f"after its class, or use AudioTable"
+            )
+        table = pd.DataFrame({"clip_id": ids, "label": [clip_id.split("/")[0] for clip_id in ids]})
+        if self.group_pattern is not None:
+            table["group"] = [self._group(clip_id, self.group_pattern) for clip_id in ids]
+        table["split"] = random_split(table, validation=self.validation, test=self.test, seed=self.split_seed)
+        return table
+
+    @staticmethod
+    def _group(clip_id: str, pattern: str) -> str:
+        found = re.search(pattern, clip_id)
+        if found is None or not found.groups():
+            raise ValueError(
+                f"group_pattern {pattern!r} finds no group in {clip_id!r}: it needs one pair of parentheses "
+                f"around what names the group, in every path"
+            )
+        return found.group(1)

@@ -1,0 +1,276 @@
+"""AudioDataModule: a clip table joined to a PCM store, as loaders for training and evaluation.
+
+A data set is a subclass that says which clips it has (`sources`) and what they are (`read_table`); everything else is
+here once. Labels are read when they are needed and joined by `clip_id`: another split, another labelling or another
+task needs no decoding. No padding of epochs, no duplicated clips: all ranks train on equal numbers of batches, and
+evaluation visits every window of every clip exactly once.
+
+Subclasses hand the settings of loading through as `**loading`, so that they stand, with their defaults and meaning,
+in one place; the command line reads them from here.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.dataset import (
+    Batch,
+    ClipDataset,
+    Clips,
+    EvaluationBatches,
+    Padding,
+    ResumableLoader,
+    TrainBatches,
+)
+from datamodules.sources import Source, find_sources
+from datamodules.splits import SPLITS, check_table, labels_of
+from datamodules.store import Store
+
+log = logging.getLogger(__name__)
+
+Task = Literal["multiclass", "multilabel"]
+Split = Literal["train", "validation", "test"]
+
+
+class AudioDataModule(pl.LightningDataModule):
+    """Crops for training, whole clips for validation and test.
+
+    Args:
+        store: folder written by tools/decode_to_hdf.py.
+        root: folder (or table) of the data set itself, for what the store does not hold.
+        clip_seconds: length of training crops and evaluation windows, in seconds.
+        sample_rate: rate that the store must have, in Hz; left out, the store's own is taken.
+        hop_seconds: from one evaluation window to the next; left out, `clip_seconds`.
+        padding: "zero" puts silence behind clips shorter than `clip_seconds`, "repeat" repeats them.
+        batch_size: crops (or windows) a batch on each process.
+        seed: of the order of clips and of the crops.
+        num_workers: processes that read; 0 reads in the training process, the quickest for mapped shards.
+        allow_missing: clips of the table that may be absent from the store without ending the run.
+    Raises:
+        ValueError: for settings out of range, a store at another rate, or clips missing from the store.
+    """
+
+    task: Task = "multiclass"
+
+    def __init__(
+        self,
+        store: str,
+        root: str | None = None,
+        *,
+        clip_seconds: float,
+        sample_rate: int | None = None,
+        hop_seconds: float | None = None,
+        padding: Padding = "zero",
+        batch_size: int = 64,
+        seed: int = 0,
+        num_workers: int = 0,
+        allow_missing: int = 0,
+    ) -> None:
+        super().__init__()
+        if clip_seconds <= 0 or (hop_seconds is not None and hop_seconds <= 0):
+            raise ValueError(f"clip_seconds and hop_seconds must be above 0, got {clip_seconds} and {hop_seconds}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.store_path = Path(store)
+        self.root = Path(root) if root is not None else None
+        self.clip_seconds, self.hop_seconds = clip_seconds, hop_seconds or clip_seconds
+        self.padding: Padding = padding
+        self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
+        self.allow_missing = allow_missing
+        self.expected_sample_rate = sample_rate
+
+    # --- what a data set says ---
+
+    @classmethod
+    def sources(cls, root: Path) -> list[Source]:
+        """The audio files of the data set under `root`, for the decoder: every file, unless a data set knows better."""
+        return find_sources(root)
+
+    @abstractmethod
+    def read_table(self) -> pd.DataFrame:
+        """The data set's own table: columns `clip_id`, `label`, `split`, perhaps `group`; see `datamodules.splits`."""
+
+    def known_clip_ids(self) -> list[str]:
+        """Ids of the data set's clips: the files under `root`, or where none is given what the store was made of."""
+        if self.root is not None:
+            return [source.clip_id for source in self.sources(self.root)]
+        return sorted({*self.store.clip_ids.tolist(), *self.store.failures["clip_id"].tolist()})
+
+    # --- what the model is told ---
+
+    @cached_property
+    def store(self) -> Store:
+        """The opened PCM store."""
+        store = Store(self.store_path)
+        if self.expected_sample_rate not in (None, store.sample_rate):
+            raise ValueError(
+                f"{self.store_path} holds {store.sample_rate} Hz audio but the configuration asks for "
+                f"{self.expected_sample_rate} Hz: decode again with --sample-rate {self.expected_sample_rate} into "
+                f"another folder, or set data.sample_rate to {store.sample_rate}"
+            )
+        return store
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the waveforms, in Hz."""
+        return self.store.sample_rate
+
+    @property
+    def class_names(self) -> list[str]:
+        """In the order of the targets."""
+        return self._classes
+
+    @property
+    def num_classes(self) -> int:
+        """Length of `class_names`."""
+        return len(self._classes)
+
+    @cached_property
+    def _classes(self) -> list[str]:
+        return sorted(labels_of(self.table).dropna().unique().tolist())
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """The clips that are both in the data set's table and in the store, checked, ordered by `clip_id`."""
+        table = self._stored(self.read_table())
+        table = table.sort_values("clip_id", ignore_index=True)
+        check_table(table)
+        return table
+
+    def _stored(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Leave out what the store does not hold, counted and named; past `allow_missing` it is an error."""
+        here = self.store.rows(table["clip_id"].to_numpy(dtype=str)) >= 0
+        failures = self.store.failures
+        failed = table["clip_id"].isin(failures["clip_id"][failures["outcome"] == "failed"])
+        n_failed = int((failed & ~here).sum())
+        if n_failed:
+            first = table["clip_id"][failed & ~here].iloc[0]
+            log.warning(
+                "%d of %d clips could not be decoded and are left out, such as %s: see %s",
+                n_failed, len(table), first, self.store_path / "failures.csv",
+            )  # fmt: skip
+        missing = table["clip_id"][~here & ~failed]
+        if len(missing) > self.allow_missing:
+            raise ValueError(
+                f"{len(missing)} of {len(table)} clips are not in {self.store_path}, such as {missing.iloc[0]!r}: "
+                f"decode them into it with tools/decode_to_hdf.py, or set data.allow_missing to {len(missing)}"
+            )
+        if len(missing):
+            log.warning("%d of %d clips are not in %s and are left out", len(missing), len(table), self.store_path)
+        return table[here]
+
+    # --- what reports ask for ---
+
+    def clip_ids(self, split: Split) -> Sequence[str]:
+        """Names of the clips of a split; `Batch.clip` counts in this order."""
+        return self._part(split)["clip_id"].tolist()
+
+    def audio(self, split: Split, clip: int) -> np.ndarray:
+        """Samples of one clip as stored, int16 (samples, channels)."""
+        return self.store.read(int(self.clips(split).rows[clip]))
+
+    def clips(self, split: Split) -> Clips:
+        """A split as arrays."""
+        part = self._part(split)
+        rows = self.store.rows(part["clip_id"].to_numpy(dtype=str))
+        return Clips(self.store, rows, self._targets(part["label"]))
+
+    def _part(self, split: Split) -> pd.DataFrame:
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        return self.table[self.table["split"] == split]
+
+    def _targets(self, labels: pd.Series) -> Tensor:
+        position = {name: i for i, name in enumerate(self.class_names)}
+        if self.task == "multiclass":
+            return torch.tensor([position[label] for label in labels], dtype=torch.int64)
+        targets = torch.zeros(len(labels), len(position))
+        for i, names in enumerate(labels):
+            targets[i, [position[name] for name in names]] = 1
+        return targets
+
+    # --- loaders ---
+
+    @property
+    def clip_samples(self) -> int:
+        """Length of a crop or window, in samples."""
+        return max(round(self.clip_seconds * self.sample_rate), 1)
+
+    def setup(self, stage: str) -> None:
+        """Read and check the table, so that whatever is wrong is said before the first step."""
+        counts = self.table["split"].value_counts()
+        log.info("%s: %s", type(self).__name__, ", ".join(f"{counts.get(name, 0)} {name}" for name in SPLITS))
+
+    def batches_per_epoch(self, *, world_size: int = 1) -> int:
+        """Training batches of each process in an epoch."""
+        return len(self._train_batches(rank=0, world_size=world_size))
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Random crops, a pure function of (seed, epoch, index)."""
+        rank, world_size = self._rank()
+        return ResumableLoader(
+            self._dataset("train"),
+            self._train_batches(rank=rank, world_size=world_size),
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Every window of every validation clip."""
+        return self._evaluation_loader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Every window of every test clip."""
+        return self._evaluation_loader("test")
+
+    def _train_batches(self, *, rank: int, world_size: int) -> TrainBatches:
+        return TrainBatches(
+            self.clips("train").lengths,
+            n_samples=self.clip_samples,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+        rank, world_size = self._rank()
+        lengths = self.clips(split).lengths
+        if len(lengths) < world_size:
+            raise ValueError(
+                f"split {split!r} has {len(lengths)} clips for {world_size} processes: each needs one; use "
+                f"--trainer.devices {max(len(lengths), 1)} or give the split more clips"
+            )
+        batches = EvaluationBatches(
+            lengths,
+            n_samples=self.clip_samples,
+            hop=max(round(self.hop_seconds * self.sample_rate), 1),
+            batch_size=self.batch_size,
+            rank=rank,
+            world_size=world_size,
+        )
+        return DataLoader(
+            self._dataset(split),
+            sampler=batches,
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _dataset(self, split: Split) -> ClipDataset:
+        return ClipDataset(self.clips(split), n_samples=self.clip_samples, padding=self.padding)
+
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

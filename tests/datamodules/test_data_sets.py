@@ -1,0 +1,364 @@
+"""The data sets: their published layouts, their own splits, and what is said where something is missing."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+
+import datamodules
+from datamodules import FMA, AudioFolder, AudioTable, SpokenDigits
+from datamodules.base import AudioDataModule
+from datamodules.fma import clip_id, read_tracks
+from datamodules.sources import find_sources
+from datamodules.writer import write_store
+
+GENRES = ("Rock", "Folk", "Hip-Hop")
+
+
+def write_clip(path: Path, *, seconds: float = 0.1, sample_rate: int = 8000, frequency: float = 440.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * frequency * time), sample_rate)
+
+
+def store_of(source: Path, folder: Path) -> str:
+    write_store(find_sources(source), folder, sample_rate=8000)
+    return str(folder)
+
+
+def write_table(folder: Path, rows: list[dict[str, object]]) -> Path:
+    """A CSV with its clips beside it."""
+    for row in rows:
+        write_clip(folder / str(row["path"]))
+    pd.DataFrame(rows).to_csv(folder / "clips.csv", index=False)
+    return folder / "clips.csv"
+
+
+def labelled(n: int = 12, **more: object) -> list[dict[str, object]]:
+    """Rows of two classes, half of the first eight in each, for train; the rest for validation and test."""
+    sides = ["train"] * (n - 4) + ["validation"] * 2 + ["test"] * 2
+    return [{"path": f"c{i:02d}.wav", "label": "ab"[i % 2], "split": sides[i], **more} for i in range(n)]
+
+
+def counts(data: AudioDataModule) -> dict[str, int]:
+    return data.table["split"].value_counts().to_dict()
+
+
+# --- any data set ---
+
+
+def test_every_data_set_that_is_shown_is_one() -> None:
+    for name in datamodules.__all__:
+        assert issubclass(getattr(datamodules, name), AudioDataModule)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        datamodules.Nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_batches_carry_the_clips_own_samples_and_targets(tones: Path, split: str) -> None:
+    data = AudioFolder(str(tones), clip_seconds=0.5, batch_size=5)
+    loader = {"train": data.train_dataloader, "validation": data.val_dataloader, "test": data.test_dataloader}[split]()
+    ids = data.clip_ids(split)
+    for batch in loader:
+        for waveform, target, clip, length in zip(*batch, strict=True):
+            assert data.class_names[target] == ids[clip].split("/")[0]
+            samples = data.audio(split, int(clip))
+            assert length == len(samples) <= 4000
+            assert torch.equal(waveform[:, :length], torch.tensor(samples.T.copy()))
+            assert not waveform[:, length:].any()
+
+
+def test_steps_of_an_epoch_are_known_before_the_loader_is(tones: Path) -> None:
+    data = AudioFolder(str(tones), clip_seconds=0.1, batch_size=4)
+    assert data.batches_per_epoch() == len(data.train_dataloader()) == 4
+    assert data.batches_per_epoch(world_size=2) == 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "match"),
+    [
+        ({"clip_seconds": 0}, "clip_seconds and hop_seconds must be above 0, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_settings_out_of_range(tones: Path, setting: dict[str, float], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        AudioFolder(str(tones), **{"clip_seconds": 0.1, **setting})
+
+
+def test_an_unknown_split_is_refused(tones: Path) -> None:
+    with pytest.raises(ValueError, match="split must be one of train, validation, test, got 'dev'"):
+        AudioFolder(str(tones), clip_seconds=0.1).clips("dev")  # pyright: ignore[reportArgumentType]
+
+
+def test_an_unfinished_store_says_how_to_finish_it(tone_files: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store_of(tone_files, store)
+    (store / "store.json").rename(store / ".begun.json")
+    with pytest.raises(ValueError, match=r"is not finished: run the same tools/decode_to_hdf.py command again"):
+        _ = AudioFolder(str(store), clip_seconds=0.1).num_classes
+
+
+# --- AudioFolder ---
+
+
+def test_audio_folder_takes_classes_from_folders(tones: Path) -> None:
+    data = AudioFolder(str(tones), clip_seconds=0.1)
+    assert data.class_names == ["high", "low", "mid"]
+    assert (data.num_classes, data.sample_rate, data.task) == (3, 8000, "multiclass")
+    assert counts(data) == {"train": 18, "validation": 6, "test": 6}
+
+
+def test_audio_folder_keeps_groups_on_one_side(tones: Path) -> None:
+    data = AudioFolder(str(tones), clip_seconds=0.1, group_pattern=r"_([0-9])\.")
+    assert data.table.groupby("group")["split"].nunique().eq(1).all()
+    with pytest.raises(ValueError, match=r"group_pattern 'kit' finds no group in 'high/high_0.wav'"):
+        _ = AudioFolder(str(tones), clip_seconds=0.1, group_pattern="kit").table
+
+
+def test_audio_folder_refuses_files_outside_class_folders(tmp_path: Path) -> None:
+    write_clip(tmp_path / "audio" / "loose.wav")
+    with pytest.raises(ValueError, match=r"'loose.wav' stands in no class folder"):
+        _ = AudioFolder(store_of(tmp_path / "audio", tmp_path / "store"), clip_seconds=0.1).table
+
+
+def test_a_missing_or_empty_folder_is_named(tones: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere does not exist"):
+        _ = AudioFolder(str(tones), str(tmp_path / "nowhere"), clip_seconds=0.1).table
+    with pytest.raises(ValueError, match="holds no audio file"):
+        _ = AudioFolder(str(tones), str(tmp_path), clip_seconds=0.1).table
+
+
+def test_one_class_only_and_a_class_with_one_clip(tmp_path: Path) -> None:
+    for i in range(5):
+        write_clip(tmp_path / "one" / "kick" / f"{i}.wav")
+    store = store_of(tmp_path / "one", tmp_path / "store")
+    with pytest.raises(ValueError, match=r"at least two classes are needed, got 1 \(kick\)"):
+        _ = AudioFolder(store, clip_seconds=0.1).table
+    write_clip(tmp_path / "one" / "rare" / "0.wav")
+    store = store_of(tmp_path / "one", tmp_path / "store")
+    with pytest.raises(ValueError, match="class 'rare' has 1 clip, and 3 are needed"):
+        _ = AudioFolder(store, clip_seconds=0.1).table
+
+
+def test_clips_that_failed_to_decode_are_counted_and_left_out(
+    tone_files: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    audio = tmp_path / "audio"
+    for file in tone_files.rglob("*.wav"):
+        (audio / file.parent.name).mkdir(parents=True, exist_ok=True)
+        (audio / file.parent.name / file.name).write_bytes(file.read_bytes())
+    (audio / "low" / "empty.wav").touch()
+    store = store_of(audio, tmp_path / "store")
+    with caplog.at_level(logging.WARNING):
+        data = AudioFolder(store, str(audio), clip_seconds=0.1)
+        assert len(data.table) == 30
+    assert "1 of 31 clips could not be decoded and are left out, such as low/empty.wav" in caplog.text
+
+
+def test_clips_that_were_never_decoded_end_the_run_unless_allowed(tone_files: Path, tmp_path: Path) -> None:
+    sources = find_sources(tone_files)
+    write_store(sources[:-2], tmp_path / "store", sample_rate=8000)
+    settings = {"store": str(tmp_path / "store"), "root": str(tone_files), "clip_seconds": 0.1}
+    with pytest.raises(ValueError, match=r"2 of 30 clips are not in .*set data.allow_missing to 2"):
+        _ = AudioFolder(**settings).table
+    assert len(AudioFolder(**settings, allow_missing=2).table) == 28
+
+
+@pytest.mark.data
+def test_philharmonia_leaves_out_its_one_empty_file(
+    recordings: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = recordings / "philharmonia"
+    sources = [s for s in find_sources(root) if s.clip_id.split("/")[0] in ("saxophone", "oboe")]
+    write_store(sources, tmp_path / "store", sample_rate=16000)
+    data = AudioFolder(str(tmp_path / "store"), clip_seconds=1.0)
+    with caplog.at_level(logging.WARNING):
+        assert len(data.table) == len(sources) - 1
+    assert "saxophone_Fs3_15_fortissimo_normal.mp3" in caplog.text
+
+
+# --- AudioTable ---
+
+
+def test_audio_table_reads_split_and_label(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "audio", labelled())
+    data = AudioTable(store_of(table, tmp_path / "store"), str(table), clip_seconds=0.1)
+    assert data.class_names == ["a", "b"]
+    assert counts(data) == {"train": 8, "validation": 2, "test": 2}
+
+
+def test_audio_table_reads_several_labels(tmp_path: Path) -> None:
+    rows = labelled()
+    rows[0]["label"] = "a | b"
+    rows[1]["label"] = ""
+    table = write_table(tmp_path / "audio", rows)
+    store = store_of(table, tmp_path / "store")
+    data = AudioTable(store, str(table), task="multilabel", clip_seconds=0.1)
+    assert data.clips("train").targets[:3].tolist() == [[1, 1], [0, 0], [1, 0]]
+    with pytest.raises(ValueError, match=r"gives several labels to a clip \('a \| b'\): set data.task to multilabel"):
+        _ = AudioTable(store, str(table), clip_seconds=0.1).table
+
+
+def test_audio_table_takes_folds_or_draws_a_split(tmp_path: Path) -> None:
+    rows = [{key: row[key] for key in ("path", "label")} for row in labelled(30)]
+    folded = [{**row, "fold": i // 2 % 5 + 1} for i, row in enumerate(rows)]
+    table = write_table(tmp_path / "folds", folded)
+    store = store_of(table, tmp_path / "store")
+    assert counts(AudioTable(store, str(table), clip_seconds=0.1, test_fold=5)) == {
+        "train": 18,
+        "test": 6,
+        "validation": 6,
+    }
+    with pytest.raises(
+        ValueError, match=r"has a column 'fold': say which is the test with data.test_fold \(one of 1, 2"
+    ):
+        _ = AudioTable(store, str(table), clip_seconds=0.1).table
+    drawn = write_table(tmp_path / "folds", rows)
+    assert counts(AudioTable(store, str(drawn), clip_seconds=0.1, test=0.2, validation=0.2)) == {
+        "train": 18, "test": 6, "validation": 6,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"has no column 'fold' but data.test_fold is 1"):
+        _ = AudioTable(store, str(drawn), clip_seconds=0.1, test_fold=1).table
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"label": "a"}, r"at least two classes are needed, got 1 \(a\)"),
+        ({"group": "everyone"}, "group 'everyone' stands in validation and train and test"),
+        ({"split": "dev"}, "split must be one of train, validation, test, got 'dev'"),
+    ],
+)
+def test_audio_table_refuses(tmp_path: Path, change: dict[str, object], match: str) -> None:
+    table = write_table(tmp_path / "audio", [{**row, **change} for row in labelled()])
+    with pytest.raises(ValueError, match=match):
+        _ = AudioTable(store_of(table, tmp_path / "store"), str(table), clip_seconds=0.1).table
+
+
+def test_audio_table_names_a_missing_column_an_unknown_file_and_an_unseen_label(tmp_path: Path) -> None:
+    rows = labelled()
+    table = write_table(tmp_path / "audio", rows)
+    store = store_of(table, tmp_path / "store")
+    with pytest.raises(ValueError, match=r"does not exist: set data.root to the CSV table"):
+        _ = AudioTable(store, str(tmp_path / "nowhere.csv"), clip_seconds=0.1).table
+    pd.DataFrame(rows).rename(columns={"label": "class"}).to_csv(table, index=False)
+    with pytest.raises(ValueError, match="has no column 'label', only path, class, split"):
+        _ = AudioTable(store, str(table), clip_seconds=0.1).table
+    pd.DataFrame([*rows, {"path": "new.wav", "label": "a", "split": "train"}]).to_csv(table, index=False)
+    with pytest.raises(ValueError, match=r"1 of 13 clips are not in .*, such as 'new.wav'"):
+        _ = AudioTable(store, str(table), clip_seconds=0.1).table
+    rows[-1]["label"] = "never"
+    pd.DataFrame(rows).to_csv(table, index=False)
+    with pytest.raises(ValueError, match=r"label 'never' stands in test \(1 clips\) and never in train"):
+        _ = AudioTable(store, str(table), clip_seconds=0.1).table
+
+
+# --- SpokenDigits ---
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in the naming of FSDD: ten digits, one speaker, takes 0 to 12."""
+    folder = tmp_path_factory.mktemp("fsdd")
+    for digit in range(10):
+        for take in range(13):
+            write_clip(folder / "recordings" / f"{digit}_jackson_{take}.wav", frequency=200 + 150 * digit)
+    return Path(store_of(folder / "recordings", folder / "store"))
+
+
+def test_spoken_digits_follow_the_official_split(digits: Path) -> None:
+    data = SpokenDigits(str(digits), clip_seconds=0.1)
+    assert data.class_names == [str(digit) for digit in range(10)]
+    takes = data.table["clip_id"].str.extract(r"_([0-9]+)\.wav")[0].astype(int)
+    assert sorted(takes[data.table["split"] == "test"].unique()) == [0, 1, 2, 3, 4]
+    assert sorted(takes[data.table["split"] == "validation"].unique()) == [5, 6, 7, 8, 9]
+    assert sorted(takes[data.table["split"] == "train"].unique()) == [10, 11, 12]
+
+
+def test_spoken_digits_refuse_another_data_set(tones: Path) -> None:
+    with pytest.raises(ValueError, match=r"'high/high_0.wav' is not named \{digit\}_\{speaker\}_\{take\}.wav"):
+        _ = SpokenDigits(str(tones), clip_seconds=0.1).table
+
+
+@pytest.mark.data
+def test_spoken_digits_have_their_published_counts(recordings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = SpokenDigits("unused", str(recordings / "fsdd" / "recordings"), clip_seconds=0.1)
+    assert data.read_table()["split"].value_counts().to_dict() == {"train": 2400, "validation": 300, "test": 300}
+
+
+# --- FMA ---
+
+
+def write_fma(root: Path, *, n_small: int = 18, n_medium: int = 6) -> Path:
+    """A tree in FMA's layout: `tracks.csv` with its three header rows, clips in fma_medium/000/000002.mp3."""
+    columns = pd.MultiIndex.from_tuples(
+        [("artist", "id"), ("set", "split"), ("set", "subset"), ("track", "genre_top"), ("track", "title")]
+    )
+    rows, index = [], []
+    for i in range(n_small + n_medium):
+        track = 2 + 500 * i
+        split = ("training", "training", "training", "training", "validation", "test")[i // 3 % 6]
+        subset = "small" if i < n_small else "medium"
+        rows.append([100 + i, split, subset, GENRES[i % 3], f"song {i}"])
+        index.append(track)
+        write_clip(root / "fma_medium" / clip_id(track), seconds=0.3, sample_rate=44100)
+    rows += [[1, "training", "large", np.nan, "no genre"], [2, "test", "large", "Rock", "elsewhere"]]
+    index += [90001, 90002]
+    table = pd.DataFrame(rows, columns=columns, index=pd.Index(index, name="track_id"))
+    (root / "fma_metadata").mkdir(parents=True)
+    table.to_csv(root / "fma_metadata" / "tracks.csv")
+    return root
+
+
+@pytest.fixture(scope="session")
+def fma(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(root, store) of a small FMA."""
+    folder = tmp_path_factory.mktemp("fma")
+    root = write_fma(folder / "root")
+    write_store(FMA.sources(root), folder / "store", sample_rate=12000)
+    return root, folder / "store"
+
+
+def test_fma_tree_is_in_the_layout_of_the_release(fma: tuple[Path, Path]) -> None:
+    head = (fma[0] / "fma_metadata" / "tracks.csv").read_text().splitlines()
+    assert head[0].startswith(",artist,set,set,track")
+    assert head[2].startswith("track_id,")
+    assert read_tracks(fma[0]).index[0] == 2
+    assert [source.clip_id for source in FMA.sources(fma[0])][:2] == ["000/000002.mp3", "000/000502.mp3"]
+
+
+def test_fma_medium_holds_small_and_keeps_artists_apart(fma: tuple[Path, Path]) -> None:
+    root, store = fma
+    small = FMA(str(store), str(root), subset="small", clip_seconds=0.2)
+    medium = FMA(str(store), str(root), subset="medium", clip_seconds=0.2)
+    assert counts(small) == {"train": 12, "validation": 3, "test": 3}
+    assert len(medium.table) == 24
+    assert set(small.table["clip_id"]) < set(medium.table["clip_id"])
+    assert small.class_names == sorted(GENRES)
+    assert "group" in small.table
+
+
+def test_fma_large_counts_what_has_no_genre_and_what_is_missing(
+    fma: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    root, store = fma
+    with pytest.raises(ValueError, match="1 of 25 clips are not in"):
+        _ = FMA(str(store), str(root), subset="large", clip_seconds=0.2).table
+    assert "1 of 26 tracks have no top genre and are left out" in caplog.text
+
+
+def test_fma_says_what_is_missing(fma: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no fma_metadata/tracks.csv under .*: unpack fma_metadata.zip there"):
+        _ = FMA(str(fma[1]), str(tmp_path), clip_seconds=0.2).table
+    with pytest.raises(ValueError, match="holds neither fma_small, fma_medium nor fma_large"):
+        FMA.sources(tmp_path)
+    (tmp_path / "tracks.csv").write_text("a,b\nc,d\n1,2\n")
+    with pytest.raises(ValueError, match=r"has no column \('set', 'split'\): it is not the tracks.csv"):
+        read_tracks(tmp_path)

@@ -1,0 +1,121 @@
+"""Splits are stratified, seeded, whole by group, and refused where they would leak."""
+
+import pandas as pd
+import pytest
+
+from datamodules.splits import check_table, fold_split, random_split, shared_groups
+
+
+def clips(n: int = 100, n_classes: int = 4) -> pd.DataFrame:
+    return pd.DataFrame({"clip_id": [f"{i:04d}" for i in range(n)], "label": [f"c{i % n_classes}" for i in range(n)]})
+
+
+def test_random_split_is_stratified() -> None:
+    table = clips(400)
+    table["split"] = random_split(table, validation=0.1, test=0.2, seed=0)
+    counts = table.groupby(["label", "split"]).size().unstack()
+    assert (counts["test"] == 20).all()
+    assert (counts["validation"] == 10).all()
+    assert (counts["train"] == 70).all()
+
+
+def test_random_split_depends_on_the_seed_and_not_on_the_order_of_clips() -> None:
+    table = clips()
+    split = random_split(table, validation=0.1, test=0.1, seed=1)
+    shuffled = table.sample(frac=1, random_state=3)
+    assert random_split(shuffled, validation=0.1, test=0.1, seed=1).sort_index().tolist() == split.tolist()
+    assert random_split(table, validation=0.1, test=0.1, seed=2).tolist() != split.tolist()
+
+
+def test_random_split_of_one_class_is_not_moved_by_clips_of_another() -> None:
+    table = clips()
+    split = random_split(table, validation=0.1, test=0.1, seed=1)
+    fewer = table[table["label"] != "c3"]
+    assert random_split(fewer, validation=0.1, test=0.1, seed=1).tolist() == split[fewer.index].tolist()
+
+
+@pytest.mark.parametrize("n_groups", [3, 7, 40])
+def test_random_split_keeps_groups_whole_and_fills_every_side(n_groups: int) -> None:
+    table = clips(400)
+    table["group"] = [f"g{i % n_groups}" for i in range(len(table))]
+    table["split"] = random_split(table, validation=0.15, test=0.15, seed=0)
+    assert shared_groups(table) == []
+    assert set(table["split"]) == {"train", "validation", "test"}
+    if n_groups == 40:  # groups of ten clips: shares are met to within one group
+        assert abs((table["split"] == "test").sum() - 60) <= 10
+
+
+def test_random_split_refuses_a_class_too_small_for_every_side() -> None:
+    table = pd.concat([clips(), pd.DataFrame({"clip_id": ["x"], "label": ["rare"]})], ignore_index=True)
+    with pytest.raises(ValueError, match=r"class 'rare' has 1 clip, and 3 are needed .* train, validation and test"):
+        random_split(table, validation=0.1, test=0.1, seed=0)
+
+
+def test_random_split_refuses_too_few_groups() -> None:
+    table = clips().assign(group="all")
+    with pytest.raises(ValueError, match="'group' has 1 different values, and 3 are needed"):
+        random_split(table, validation=0.1, test=0.1, seed=0)
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.5, 0.5), (-0.1, 0.1), (0.1, 1.0)])
+def test_random_split_refuses_shares_out_of_range(validation: float, test: float) -> None:
+    with pytest.raises(ValueError, match="must be shares in"):
+        random_split(clips(), validation=validation, test=test, seed=0)
+
+
+def test_fold_split_takes_the_next_fold_for_validation_and_wraps_round() -> None:
+    fold = pd.Series([1, 2, 3, 1, 2, 3])
+    assert fold_split(fold, test_fold=1).tolist() == ["test", "validation", "train"] * 2
+    assert fold_split(fold, test_fold=3).tolist() == ["validation", "train", "test"] * 2
+    assert fold_split(fold, test_fold=3, validation_fold=2).tolist() == ["train", "validation", "test"] * 2
+
+
+@pytest.mark.parametrize(
+    ("test_fold", "validation_fold", "match"),
+    [
+        (4, None, r"test_fold must be one of \[1, 2, 3\], got 4"),
+        (1, 1, "validation_fold must be one of"),
+        (1, 9, "got 9"),
+    ],
+)
+def test_fold_split_refuses_folds_that_are_not_there(test_fold: int, validation_fold: int | None, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        fold_split(pd.Series([1, 2, 3]), test_fold=test_fold, validation_fold=validation_fold)
+
+
+def test_fold_split_refuses_two_folds() -> None:
+    with pytest.raises(ValueError, match="at least 3 folds"):
+        fold_split(pd.Series([1, 2]), test_fold=1)
+
+
+def good() -> pd.DataFrame:
+    table = clips(12, 2)
+    table["split"] = ["train"] * 8 + ["validation"] * 2 + ["test"] * 2
+    return table
+
+
+def test_check_table_accepts_a_good_table_and_several_labels() -> None:
+    check_table(good())
+    several = good()
+    several["label"] = [("c0", "c1") if i % 3 else ("c0",) for i in range(len(several))]
+    check_table(several)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda t: t.iloc[:0], "the clip table is empty"),
+        (lambda t: t.assign(clip_id="same"), "clip 'same' is listed twice"),
+        (lambda t: t.assign(split="tset"), "split must be one of train, validation, test, got 'tset'"),
+        (lambda t: t.assign(split="test"), "no clip has the split 'train'"),
+        (lambda t: t.assign(label="only"), r"at least two classes are needed, got 1 \(only\)"),
+        (
+            lambda t: t.assign(label=t["label"].where(t["split"] != "test", "new")),
+            r"label 'new' stands in test \(2 clips\) and never in train",
+        ),
+        (lambda t: t.assign(group="g"), "group 'g' stands in validation and train and test"),
+    ],
+)
+def test_check_table_refuses(change, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        check_table(change(good()))
