@@ -155,6 +155,6 @@ class LastCheckpoint(Checkpoint):
     def _save(self, trainer: pl.Trainer) -> None:
         self._saved_step = trainer.global_step
         aside = self.path.with_name(f".{self.path.name}.aside")
-        trainer.save_checkpoint(aside)  # on all processes, with a barrier behind it
+        trainer.save_checkpoint(aside, weights_only=False)  # on all processes, with a barrier behind it
         if trainer.is_global_zero:
             os.replace(aside, self.path)

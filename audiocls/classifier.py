@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
@@ -115,6 +116,14 @@ class Classifier(pl.LightningModule):
 
     # --- training ---
 
+    def on_fit_start(self) -> None:
+        """Say what is trained."""
+        parts = {"front-end": self.frontend, "head": self.head}
+        counts = {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts.items()}
+        said = [f"{name} {type(part).__name__} ({counts[name]:,} parameters)" for name, part in parts.items()]
+        if self.trainer.is_global_zero:
+            log.info("%s, %d classes", ", ".join(said), len(self.class_names))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch of crops."""
         value = loss(self(batch.waveform), batch.target, task=self.task)
@@ -207,14 +216,20 @@ class Classifier(pl.LightningModule):
             "versions": {
                 "audiocls": audiocls.__version__,
                 "torch": str(torch.__version__),
-                "pytorch-lightning": pl.__version__,
+                "pytorch-lightning": metadata.version("pytorch-lightning"),
                 "python": platform.python_version(),
             },
         }
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Refuse weights of other classes than the data's."""
-        names = checkpoint.get("audiocls", {}).get("class_names", self.class_names)
+        """Refuse weights of other classes or another sample rate than the data's."""
+        kept = checkpoint.get("audiocls", {})
+        if kept.get("sample_rate", self.sample_rate) != self.sample_rate:
+            raise ValueError(
+                f"the checkpoint was trained at {kept['sample_rate']} Hz but the data is at {self.sample_rate} Hz: "
+                f"decode again with --sample-rate {kept['sample_rate']} into another folder"
+            )
+        names = kept.get("class_names", self.class_names)
         if list(names) != self.class_names:
             raise ValueError(
                 f"the checkpoint was trained on the classes {_shortened(names)} but the data has "

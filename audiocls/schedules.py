@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -41,10 +42,10 @@ class WarmupCosine(LRScheduler):
         """All but the length of the run: a run that is resumed with more epochs follows the longer curve."""
         return {key: value for key, value in super().state_dict().items() if key != "total_steps"}
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """The rate of each parameter group at the current step."""
         factor = self.factor(max(self.last_epoch, 0))
-        return [base * factor for base in self.base_lrs]
+        return [float(base) * factor for base in self.base_lrs]
 
     def factor(self, step: int) -> float:
         """Share of the base rate at `step`, counted from zero."""

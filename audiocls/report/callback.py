@@ -212,8 +212,6 @@ class RunReport(Callback):
                 media |= panels.confusion_chart(snapshot.evaluation, prefix=prefix)
                 media |= panels.sounds(clips, prefix=prefix)
             _log(trainer, media)
-        if final:
-            log.info("metrics, tables and figures of the run: %s", self._folder)
 
 
 def _writes(trainer: pl.Trainer) -> bool:

@@ -5,31 +5,17 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 import torch
 
 import datamodules
 from datamodules import FMA, AudioFolder, AudioTable, SpokenDigits
 from datamodules.base import AudioDataModule
-from datamodules.fma import clip_id, read_tracks
+from datamodules.fma import read_tracks
 from datamodules.sources import find_sources
 from datamodules.writer import write_store
-
-GENRES = ("Rock", "Folk", "Hip-Hop")
-
-
-def write_clip(path: Path, *, seconds: float = 0.1, sample_rate: int = 8000, frequency: float = 440.0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    time = np.arange(round(seconds * sample_rate)) / sample_rate
-    soundfile.write(path, 0.3 * np.sin(2 * np.pi * frequency * time), sample_rate)
-
-
-def store_of(source: Path, folder: Path) -> str:
-    write_store(find_sources(source), folder, sample_rate=8000)
-    return str(folder)
+from tests.conftest import make_store, write_clip
 
 
 def write_table(folder: Path, rows: list[dict[str, object]]) -> Path:
@@ -99,7 +85,7 @@ def test_an_unknown_split_is_refused(tones: Path) -> None:
 
 def test_an_unfinished_store_says_how_to_finish_it(tone_files: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    store_of(tone_files, store)
+    str(make_store(tone_files, store, sample_rate=8000))
     (store / "store.json").rename(store / ".begun.json")
     with pytest.raises(ValueError, match=r"is not finished: run the same tools/decode_to_hdf.py command again"):
         _ = AudioFolder(str(store), clip_seconds=0.1).num_classes
@@ -125,7 +111,9 @@ def test_audio_folder_keeps_groups_on_one_side(tones: Path) -> None:
 def test_audio_folder_refuses_files_outside_class_folders(tmp_path: Path) -> None:
     write_clip(tmp_path / "audio" / "loose.wav")
     with pytest.raises(ValueError, match=r"'loose.wav' stands in no class folder"):
-        _ = AudioFolder(store_of(tmp_path / "audio", tmp_path / "store"), clip_seconds=0.1).table
+        _ = AudioFolder(
+            str(make_store(tmp_path / "audio", tmp_path / "store", sample_rate=8000)), clip_seconds=0.1
+        ).table
 
 
 def test_a_missing_or_empty_folder_is_named(tones: Path, tmp_path: Path) -> None:
@@ -138,11 +126,11 @@ def test_a_missing_or_empty_folder_is_named(tones: Path, tmp_path: Path) -> None
 def test_one_class_only_and_a_class_with_one_clip(tmp_path: Path) -> None:
     for i in range(5):
         write_clip(tmp_path / "one" / "kick" / f"{i}.wav")
-    store = store_of(tmp_path / "one", tmp_path / "store")
+    store = str(make_store(tmp_path / "one", tmp_path / "store", sample_rate=8000))
     with pytest.raises(ValueError, match=r"at least two classes are needed, got 1 \(kick\)"):
         _ = AudioFolder(store, clip_seconds=0.1).table
     write_clip(tmp_path / "one" / "rare" / "0.wav")
-    store = store_of(tmp_path / "one", tmp_path / "store")
+    store = str(make_store(tmp_path / "one", tmp_path / "store", sample_rate=8000))
     with pytest.raises(ValueError, match="class 'rare' has 1 clip, and 3 are needed"):
         _ = AudioFolder(store, clip_seconds=0.1).table
 
@@ -155,7 +143,7 @@ def test_clips_that_failed_to_decode_are_counted_and_left_out(
         (audio / file.parent.name).mkdir(parents=True, exist_ok=True)
         (audio / file.parent.name / file.name).write_bytes(file.read_bytes())
     (audio / "low" / "empty.wav").touch()
-    store = store_of(audio, tmp_path / "store")
+    store = str(make_store(audio, tmp_path / "store", sample_rate=8000))
     with caplog.at_level(logging.WARNING):
         data = AudioFolder(store, str(audio), clip_seconds=0.1)
         assert len(data.table) == 30
@@ -189,7 +177,7 @@ def test_philharmonia_leaves_out_its_one_empty_file(
 
 def test_audio_table_reads_split_and_label(tmp_path: Path) -> None:
     table = write_table(tmp_path / "audio", labelled())
-    data = AudioTable(store_of(table, tmp_path / "store"), str(table), clip_seconds=0.1)
+    data = AudioTable(str(make_store(table, tmp_path / "store", sample_rate=8000)), str(table), clip_seconds=0.1)
     assert data.class_names == ["a", "b"]
     assert counts(data) == {"train": 8, "validation": 2, "test": 2}
 
@@ -199,7 +187,7 @@ def test_audio_table_reads_several_labels(tmp_path: Path) -> None:
     rows[0]["label"] = "a | b"
     rows[1]["label"] = ""
     table = write_table(tmp_path / "audio", rows)
-    store = store_of(table, tmp_path / "store")
+    store = str(make_store(table, tmp_path / "store", sample_rate=8000))
     data = AudioTable(store, str(table), task="multilabel", clip_seconds=0.1)
     assert data.clips("train").targets[:3].tolist() == [[1, 1], [0, 0], [1, 0]]
     with pytest.raises(ValueError, match=r"gives several labels to a clip \('a \| b'\): set data.task to multilabel"):
@@ -210,7 +198,7 @@ def test_audio_table_takes_folds_or_draws_a_split(tmp_path: Path) -> None:
     rows = [{key: row[key] for key in ("path", "label")} for row in labelled(30)]
     folded = [{**row, "fold": i // 2 % 5 + 1} for i, row in enumerate(rows)]
     table = write_table(tmp_path / "folds", folded)
-    store = store_of(table, tmp_path / "store")
+    store = str(make_store(table, tmp_path / "store", sample_rate=8000))
     assert counts(AudioTable(store, str(table), clip_seconds=0.1, test_fold=5)) == {
         "train": 18,
         "test": 6,
@@ -239,13 +227,13 @@ def test_audio_table_takes_folds_or_draws_a_split(tmp_path: Path) -> None:
 def test_audio_table_refuses(tmp_path: Path, change: dict[str, object], match: str) -> None:
     table = write_table(tmp_path / "audio", [{**row, **change} for row in labelled()])
     with pytest.raises(ValueError, match=match):
-        _ = AudioTable(store_of(table, tmp_path / "store"), str(table), clip_seconds=0.1).table
+        _ = AudioTable(str(make_store(table, tmp_path / "store", sample_rate=8000)), str(table), clip_seconds=0.1).table
 
 
 def test_audio_table_names_a_missing_column_an_unknown_file_and_an_unseen_label(tmp_path: Path) -> None:
     rows = labelled()
     table = write_table(tmp_path / "audio", rows)
-    store = store_of(table, tmp_path / "store")
+    store = str(make_store(table, tmp_path / "store", sample_rate=8000))
     with pytest.raises(ValueError, match=r"does not exist: set data.root to the CSV table"):
         _ = AudioTable(store, str(tmp_path / "nowhere.csv"), clip_seconds=0.1).table
     pd.DataFrame(rows).rename(columns={"label": "class"}).to_csv(table, index=False)
@@ -263,18 +251,8 @@ def test_audio_table_names_a_missing_column_an_unknown_file_and_an_unseen_label(
 # --- SpokenDigits ---
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in the naming of FSDD: ten digits, one speaker, takes 0 to 12."""
-    folder = tmp_path_factory.mktemp("fsdd")
-    for digit in range(10):
-        for take in range(13):
-            write_clip(folder / "recordings" / f"{digit}_jackson_{take}.wav", frequency=200 + 150 * digit)
-    return Path(store_of(folder / "recordings", folder / "store"))
-
-
-def test_spoken_digits_follow_the_official_split(digits: Path) -> None:
-    data = SpokenDigits(str(digits), clip_seconds=0.1)
+def test_spoken_digits_follow_the_official_split(tiny_digits: Path) -> None:
+    data = SpokenDigits(str(tiny_digits), clip_seconds=0.1)
     assert data.class_names == [str(digit) for digit in range(10)]
     takes = data.table["clip_id"].str.extract(r"_([0-9]+)\.wav")[0].astype(int)
     assert sorted(takes[data.table["split"] == "test"].unique()) == [0, 1, 2, 3, 4]
@@ -296,67 +274,37 @@ def test_spoken_digits_have_their_published_counts(recordings: Path, monkeypatch
 # --- FMA ---
 
 
-def write_fma(root: Path, *, n_small: int = 18, n_medium: int = 6) -> Path:
-    """A tree in FMA's layout: `tracks.csv` with its three header rows, clips in fma_medium/000/000002.mp3."""
-    columns = pd.MultiIndex.from_tuples(
-        [("artist", "id"), ("set", "split"), ("set", "subset"), ("track", "genre_top"), ("track", "title")]
-    )
-    rows, index = [], []
-    for i in range(n_small + n_medium):
-        track = 2 + 500 * i
-        split = ("training", "training", "training", "training", "validation", "test")[i // 3 % 6]
-        subset = "small" if i < n_small else "medium"
-        rows.append([100 + i, split, subset, GENRES[i % 3], f"song {i}"])
-        index.append(track)
-        write_clip(root / "fma_medium" / clip_id(track), seconds=0.3, sample_rate=44100)
-    rows += [[1, "training", "large", np.nan, "no genre"], [2, "test", "large", "Rock", "elsewhere"]]
-    index += [90001, 90002]
-    table = pd.DataFrame(rows, columns=columns, index=pd.Index(index, name="track_id"))
-    (root / "fma_metadata").mkdir(parents=True)
-    table.to_csv(root / "fma_metadata" / "tracks.csv")
-    return root
-
-
-@pytest.fixture(scope="session")
-def fma(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(root, store) of a small FMA."""
-    folder = tmp_path_factory.mktemp("fma")
-    root = write_fma(folder / "root")
-    write_store(FMA.sources(root), folder / "store", sample_rate=12000)
-    return root, folder / "store"
-
-
-def test_fma_tree_is_in_the_layout_of_the_release(fma: tuple[Path, Path]) -> None:
-    head = (fma[0] / "fma_metadata" / "tracks.csv").read_text().splitlines()
+def test_fma_tree_is_in_the_layout_of_the_release(tiny_fma: tuple[Path, Path]) -> None:
+    head = (tiny_fma[0] / "fma_metadata" / "tracks.csv").read_text().splitlines()
     assert head[0].startswith(",artist,set,set,track")
     assert head[2].startswith("track_id,")
-    assert read_tracks(fma[0]).index[0] == 2
-    assert [source.clip_id for source in FMA.sources(fma[0])][:2] == ["000/000002.mp3", "000/000502.mp3"]
+    assert read_tracks(tiny_fma[0]).index[0] == 2
+    assert [source.clip_id for source in FMA.sources(tiny_fma[0])][:2] == ["000/000002.mp3", "000/000502.mp3"]
 
 
-def test_fma_medium_holds_small_and_keeps_artists_apart(fma: tuple[Path, Path]) -> None:
-    root, store = fma
+def test_fma_medium_holds_small_and_keeps_artists_apart(tiny_fma: tuple[Path, Path]) -> None:
+    root, store = tiny_fma
     small = FMA(str(store), str(root), subset="small", clip_seconds=0.2)
     medium = FMA(str(store), str(root), subset="medium", clip_seconds=0.2)
     assert counts(small) == {"train": 12, "validation": 3, "test": 3}
     assert len(medium.table) == 24
     assert set(small.table["clip_id"]) < set(medium.table["clip_id"])
-    assert small.class_names == sorted(GENRES)
+    assert small.class_names == ["Folk", "Hip-Hop", "Rock"]
     assert "group" in small.table
 
 
 def test_fma_large_counts_what_has_no_genre_and_what_is_missing(
-    fma: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+    tiny_fma: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    root, store = fma
+    root, store = tiny_fma
     with pytest.raises(ValueError, match="1 of 25 clips are not in"):
         _ = FMA(str(store), str(root), subset="large", clip_seconds=0.2).table
     assert "1 of 26 tracks have no top genre and are left out" in caplog.text
 
 
-def test_fma_says_what_is_missing(fma: tuple[Path, Path], tmp_path: Path) -> None:
+def test_fma_says_what_is_missing(tiny_fma: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no fma_metadata/tracks.csv under .*: unpack fma_metadata.zip there"):
-        _ = FMA(str(fma[1]), str(tmp_path), clip_seconds=0.2).table
+        _ = FMA(str(tiny_fma[1]), str(tmp_path), clip_seconds=0.2).table
     with pytest.raises(ValueError, match="holds neither fma_small, fma_medium nor fma_large"):
         FMA.sources(tmp_path)
     (tmp_path / "tracks.csv").write_text("a,b\nc,d\n1,2\n")

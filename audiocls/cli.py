@@ -1,0 +1,220 @@
+"""`audiocls fit | validate | test`: Lightning's command line with the links, folders and errors of audiocls.
+
+Everything of a run stands in one folder, `--run_dir`: the configuration, `checkpoints/best.ckpt` and `last.ckpt`,
+tables, figures, W&B's files. The data says the number and names of classes, the task, the sample rate and the clip
+length; nobody writes them twice. What is wrong ends in one line.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities import rank_zero_only
+
+from audiocls.callbacks import GracefulStop, LastCheckpoint, StepSeed
+from audiocls.classifier import Classifier
+from audiocls.report import RunReport
+from audiocls.runs import CHECKPOINTS, find_checkpoint, read_checkpoint, unused, with_known_config
+from audiocls.terminal import is_ours, option_names, quiet_libraries, shortened, shown_classes
+from audiocls.tracking import RunLogger
+from datamodules.base import AudioDataModule
+
+# target of each link: what the model is told by the data
+LINKS = {
+    "num_classes": "model.num_classes",
+    "class_names": "model.class_names",
+    "task": "model.task",
+    "clip_seconds": "model.clip_seconds",
+    "sample_rate": "model.frontend.init_args.sample_rate",
+}
+TRAINER = {
+    "use_distributed_sampler": False,  # the loaders know the ranks, and never pad
+    "num_sanity_val_steps": 0,  # a few batches say nothing of clips
+    "enable_model_summary": False,  # the model says in a line what it is
+}
+
+
+class Parser(LightningArgumentParser):
+    """A parser whose errors are one line and a hint, not a page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Print what is wrong and what is nearest to it; exit status 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        sys.stderr.write(f"audiocls: error: {shortened(message, option_names(self))}\n")
+        sys.exit(2)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Keeps the configuration in the run's folder and in the run's page."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, save_to_log_dir=False, **kwargs)
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Called on the first process alone."""
+        if stage != "fit":
+            return
+        path = Path(trainer.default_root_dir) / "config.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, str(path), skip_none=False, overwrite=True, multifile=False)
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.log_config(self.config.as_dict())
+
+
+class AudioCLI(LightningCLI):
+    """Lightning's command line, wired for a Classifier on an AudioDataModule."""
+
+    command: str  # the one subcommand of this process: building the parsers of the others would only cost time
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The command that was asked for, and which of the trainer's arguments the user does not give."""
+        return {AudioCLI.command: LightningCLI.subcommands()[AudioCLI.command]}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Options of a run, and what the data tells the model."""
+        parser.add_argument("--run_dir", type=str, default="runs/default", help="Folder that receives all of the run.")
+        parser.add_argument(
+            "--monitor", type=str | None, default=None,
+            help="Metric that decides which checkpoint is the best, such as val/loss; by default accuracy (multiclass) "
+            "or macro average precision (multilabel).",
+        )  # fmt: skip
+        parser.add_argument(
+            "--checkpoint_every_n_steps", type=int | None, default=None,
+            help="Also write checkpoints/last.ckpt every so many steps, for long epochs.",
+        )  # fmt: skip
+        parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
+        for source, target in LINKS.items():
+            parser.link_arguments(f"data.{source}", target, apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Find the checkpoint before anything is built, and take its model rather than the configuration's."""
+        config = self.config[AudioCLI.command]
+        config.weights_only = True  # Lightning's default would run what a foreign checkpoint has pickled
+        if AudioCLI.command != "fit":
+            config.verbose = False  # Lightning's table says the same in sixteen digits
+        if config.ckpt_path is None and AudioCLI.command != "fit":
+            config.ckpt_path = "best"
+        if config.ckpt_path is None:
+            return
+        config.ckpt_path = str(find_checkpoint(Path(config.run_dir), config.ckpt_path))
+        checkpoint = read_checkpoint(Path(config.ckpt_path))
+        if AudioCLI.command == "fit":
+            return  # the configuration that is given is the one to train with; its weights must fit
+        saved = checkpoint["hyper_parameters"]
+        model = {key: value for key, value in saved.items() if key in ("frontend", "head", "optimizer", "lr_scheduler")}
+        if "init_args" in model.get("frontend", {}):
+            model["frontend"]["init_args"].pop("sample_rate", None)  # linked: the data says it, and is checked
+        self.config = self.parser.parse_object({AudioCLI.command: {"model": model}}, self.config)
+
+    def before_instantiate_classes(self) -> None:
+        """Send everything of the run into its folder."""
+        config = self.config[AudioCLI.command]
+        self.run_dir = Path(config.run_dir).absolute()
+        config.trainer.default_root_dir = str(self.run_dir)
+        if self.subcommand == "fit" and config.ckpt_path is None and rank_zero_only.rank == 0:
+            self._refuse_used_folder(config.run_dir)
+
+    def _refuse_used_folder(self, run_dir: str) -> None:
+        if any((self.run_dir / CHECKPOINTS).glob("*.ckpt")):
+            raise ValueError(
+                f"{run_dir} holds the checkpoints of another run: go on with it by --ckpt_path last, or train anew in "
+                f"another folder, such as --run_dir {unused(run_dir)}"
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """The trainer with the run's logger, checkpoints, report and seeds; the user's callbacks come first."""
+        config = self.config[AudioCLI.command]
+        given = self._get(self.config_init, "trainer", default={})
+        self.report = RunReport(run_dir=self.run_dir)
+        callbacks = [*(given.get("callbacks") or []), self.report]
+        if self.subcommand == "fit":
+            seed = config.seed_everything if isinstance(config.seed_everything, int) else 0
+            callbacks += [StepSeed(seed=seed), GracefulStop(), *self._checkpoints(config)]
+        logger = given.get("logger")
+        if logger is None or logger is True:
+            logger = self._logger()
+        return super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
+
+    def _checkpoints(self, config: Any) -> list[pl.Callback]:
+        monitor = (
+            config.monitor
+            or {"multiclass": "val/accuracy", "multilabel": "val/average_precision_macro"}[self.model.task]
+        )
+        best = ModelCheckpoint(
+            dirpath=self.run_dir / CHECKPOINTS,
+            filename="best",
+            monitor=monitor,
+            mode="min" if monitor.endswith("loss") else "max",
+            enable_version_counter=False,
+        )
+        last = LastCheckpoint(self.run_dir / CHECKPOINTS / "last.ckpt", every_n_steps=config.checkpoint_every_n_steps)
+        return [best, last]
+
+    def _logger(self) -> RunLogger | bool:
+        if self.subcommand != "fit":
+            return False  # the scores of a test go to the run's tables; a second page would only confuse
+        return RunLogger(name=self.run_dir.name, save_dir=self.run_dir, id=self._run_id())
+
+    def _run_id(self) -> str | None:
+        """Kept in the run's folder, so that W&B goes on with the page of a run that is resumed."""
+        kept = self.run_dir / "wandb" / "run_id"
+        if not kept.is_file() and rank_zero_only.rank == 0:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(secrets.token_hex(4))
+        return kept.read_text() if kept.is_file() else None
+
+    def after_fit(self) -> None:
+        """End the run's page and say where everything is."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.finish()
+        self._say()
+
+    after_validate = after_test = after_fit
+
+    @rank_zero_only
+    def _say(self) -> None:
+        evaluation = self.model.evaluation
+        if evaluation is not None:
+            scores = "  ".join(f"{name} {value:.4g}" for name, value in evaluation.scalars.items())
+            sys.stdout.write(f"{self.subcommand}: {len(evaluation.clip)} clips  {scores}\n")
+        paths = self.report.report_paths()
+        for name, path in paths.items():
+            sys.stdout.write(f"{name:>{max(map(len, paths))}}  {os.path.relpath(path)}\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Run a training command, whose name is the first argument; the exit status."""
+    quiet_libraries()
+    shown_classes()  # once they are imported, --model.head ConvNet does for audiocls.heads.ConvNet
+    AudioCLI.command = arguments[0]
+    try:
+        AudioCLI(
+            Classifier,
+            AudioDataModule,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            save_config_callback=SaveConfig,
+            seed_everything_default=0,
+            trainer_defaults=TRAINER,
+            parser_class=Parser,
+            parser_kwargs={"prog": "audiocls", "allow_abbrev": False},
+            args=with_known_config(arguments),
+        )
+    except (ValueError, TypeError, OSError) as error:
+        # AUDIOCLS_TRACEBACK=1 shows where a sentence comes from
+        if os.environ.get("AUDIOCLS_TRACEBACK") or not is_ours(error):
+            raise
+        sys.stderr.write(f"audiocls: error: {error}\n")
+        return 2
+    return 0

@@ -1,0 +1,121 @@
+"""`audiocls predict`: classify audio files with a checkpoint alone.
+
+The checkpoint says the sample rate, the window length, the classes and the task. Each file is decoded as for a store,
+cut into all its windows, and scored by the mean of their probabilities, as in validation and test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from audiocls.classifier import Classifier
+from audiocls.runs import find_checkpoint, read_checkpoint
+from audiocls.terminal import quiet_libraries
+from datamodules.crops import all_windows
+from datamodules.decode import DecodeError, decode
+from datamodules.sources import find_sources
+
+
+def main(arguments: list[str]) -> int:
+    """Classify the files that are named; 0, or 1 if some could not be decoded, or 2 for a wrong call."""
+    options = _parser().parse_args(arguments)
+    quiet_libraries()
+    try:
+        checkpoint = find_checkpoint(_run_dir(options), options.ckpt_path)
+        read_checkpoint(checkpoint)
+        files = [path for name in options.files for path in _files(Path(name))]
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"audiocls: error: {error}\n")
+        return 2
+    classifier = Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
+    classifier.to("cuda" if torch.cuda.is_available() else "cpu")
+    rows, failed = [], 0
+    for path in files:
+        try:
+            probability = classify(classifier, path, batch_size=options.batch_size)
+        except DecodeError as error:
+            sys.stderr.write(f"audiocls: {error}\n")
+            failed += 1
+            continue
+        rows.append({"path": str(path), **dict(zip(classifier.class_names, probability.tolist(), strict=True))})
+        sys.stdout.write(f"{path}  {best(classifier.class_names, probability, options.top)}\n")
+    if options.out and rows:
+        Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).to_csv(options.out, index=False)
+        sys.stdout.write(f"{len(rows)} files, all probabilities: {options.out}\n")
+    if failed:
+        sys.stderr.write(f"audiocls: {failed} of {len(files)} files could not be decoded\n")
+    return 1 if failed else 0
+
+
+def classify(classifier: Classifier, path: Path, *, batch_size: int = 64) -> np.ndarray:
+    """Probability of each class for one audio file: the mean over its windows.
+
+    Args:
+        classifier: in evaluation mode.
+        path: of the audio file.
+        batch_size: windows at a time.
+    Returns:
+        Shape (num_classes,), float64.
+    Raises:
+        DecodeError: if the file holds no readable audio.
+    """
+    n_channels = classifier.head.n_channels
+    pcm = decode(path, sample_rate=classifier.sample_rate, channels=n_channels).pcm.T
+    n_samples = round(classifier.clip_seconds * classifier.sample_rate) if classifier.clip_seconds else pcm.shape[1]
+    _, starts = all_windows(np.array([pcm.shape[1]]), n_samples, n_samples)
+    padded = np.pad(pcm, ((0, 0), (0, max(n_samples - pcm.shape[1], 0))))
+    total = np.zeros(len(classifier.class_names))
+    for first in range(0, len(starts), batch_size):
+        windows = np.stack([padded[:, start : start + n_samples] for start in starts[first : first + batch_size]])
+        total += classifier.predict_probabilities(torch.from_numpy(windows)).double().sum(0).cpu().numpy()
+    return total / len(starts)
+
+
+def best(class_names: list[str], probability: np.ndarray, n: int) -> str:
+    """The likeliest classes, as `kick 0.98  tom 0.01`.
+
+    >>> best(["a", "b", "c"], np.array([0.1, 0.7, 0.2]), 2)
+    'b 0.700  c 0.200'
+    """
+    return "  ".join(f"{class_names[i]} {probability[i]:.3f}" for i in np.argsort(-probability, kind="stable")[:n])
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return [source.path for source in find_sources(path)]
+    if not path.is_file():
+        raise ValueError(f"audio file {str(path)!r} does not exist")
+    return [path]
+
+
+def _run_dir(options: argparse.Namespace) -> Path:
+    if options.run_dir is None and options.config is not None:
+        config = Path(options.config)
+        if not config.is_file():
+            raise ValueError(f"configuration {options.config!r} does not exist")
+        options.run_dir = (yaml.safe_load(config.read_text()) or {}).get("run_dir")
+    if options.run_dir is None and options.ckpt_path in ("best", "last"):
+        raise ValueError("say which model: --ckpt_path FILE, --run_dir DIR or --config YAML")
+    return Path(options.run_dir or ".")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("audiocls predict", description="Classify audio files.", allow_abbrev=False)
+    parser.add_argument("files", nargs="+", help="audio files, or folders of them")
+    parser.add_argument(
+        "--ckpt_path", default="best", help="a checkpoint, or best or last of --run_dir (default: best)"
+    )
+    parser.add_argument("--run_dir", help="folder of the run that trained the model")
+    parser.add_argument("--config", help="a configuration whose run_dir is meant")
+    parser.add_argument("--out", help="CSV table to write, a column a class")
+    parser.add_argument("--top", type=int, default=3, help="classes to print a file (default: 3)")
+    parser.add_argument("--batch_size", type=int, default=64, help="windows at a time (default: 64)")
+    return parser

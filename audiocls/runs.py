@@ -1,0 +1,121 @@
+"""What stands where in a run's folder, and how it is found again: checkpoints, configuration, recipes."""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import audiocls
+
+CHECKPOINTS = "checkpoints"
+# what Lightning calls to rebuild a model; a foreign file may name anything there
+INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"
+NAMES = ("best", "last")
+
+
+def find_checkpoint(run_dir: Path, wanted: str) -> Path:
+    """A checkpoint by its path, or by one of the names "best" and "last" in a run's folder.
+
+    Raises:
+        ValueError: if there is none; says what is there.
+    """
+    if wanted not in NAMES:
+        path = Path(wanted)
+        if not path.is_file():
+            raise ValueError(f"checkpoint {wanted!r} does not exist: give a file, or best or last with --run_dir")
+        return path
+    path = run_dir / CHECKPOINTS / f"{wanted}.ckpt"
+    if not path.is_file():
+        there = sorted(str(found) for found in (run_dir / CHECKPOINTS).glob("*.ckpt"))
+        raise ValueError(
+            f"there is no {path}: "
+            + (f"--ckpt_path can be {', '.join(there)}" if there else "train first, or give another --run_dir")
+        )
+    return path
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint of ours, without running anything that stands in it.
+
+    Raises:
+        ValueError: if it is no checkpoint, one that would have to run code to be read, or not one of audiocls.
+    """
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0].partition(". ")[0]
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({reason}): give one that audiocls has written"
+        ) from None
+    recipe = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    if not isinstance(content, dict) or "audiocls" not in content or recipe.get("_instantiator") != INSTANTIATOR:
+        raise ValueError(f"{path} was not written by `audiocls fit`: give a checkpoint of one of its runs")
+    return content
+
+
+def run_config(checkpoint: Path) -> Path | None:
+    """The configuration that a run saved beside its checkpoints, if it is there."""
+    config = checkpoint.parent.parent / "config.yaml"
+    return config if config.is_file() else None
+
+
+def unused(run_dir: str) -> str:
+    """The first of `run_dir`-2, -3, … that does not exist yet."""
+    return next(name for n in range(2, 10_000) if not Path(name := f"{run_dir.rstrip('/')}-{n}").exists())
+
+
+def with_known_config(arguments: list[str]) -> list[str]:
+    """Name the configuration where the run or the installation knows it.
+
+    A run that exists has its own configuration beside the checkpoints, so it need not be given again; `--config fma`
+    or `conf/fma.yaml` is found in the installed recipes where the present folder has no such file.
+
+    Args:
+        arguments: the command and what follows it.
+    Returns:
+        The same with `--config FILE` set in, or with its file's whole path.
+    Raises:
+        ValueError: if a configuration or checkpoint that is named does not exist.
+    """
+    command, rest = arguments[0], _split_equals(arguments[1:])
+    for i, (option, value) in enumerate(pairwise(rest)):
+        if option in ("--config", "-c"):
+            rest[i + 1] = str(find_config(value))
+    options = dict(pairwise(rest))
+    resumes = command != "fit" or "--ckpt_path" in options
+    wanted = options.get("--ckpt_path", "best")
+    named = "--run_dir" in options or wanted not in NAMES
+    if {"--config", "-c", "--help", "-h"} & set(rest) or not (resumes and named):
+        return [command, *rest]
+    config = run_config(find_checkpoint(Path(options.get("--run_dir", ".")), wanted))
+    return [command, *(["--config", str(config)] if config else []), *rest]
+
+
+def _split_equals(words: list[str]) -> list[str]:
+    """`--config=a.yaml` as two words, for the options that are looked at here."""
+    looked_at = ("--config=", "--run_dir=", "--ckpt_path=")
+    return [part for word in words for part in (word.split("=", 1) if word.startswith(looked_at) else [word])]
+
+
+def find_config(name: str) -> Path:
+    """A configuration by its path, or a recipe of the installation by its name.
+
+    Raises:
+        ValueError: if there is none; says which is nearest.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    package = Path(audiocls.__file__).parent
+    recipe = name.removeprefix("conf/").removesuffix(".yaml")
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / f"{recipe}.yaml").is_file():
+            return folder / f"{recipe}.yaml"
+    recipes = sorted({p.stem for folder in (package / "conf", package.parent / "conf") for p in folder.glob("*.yaml")})
+    near = difflib.get_close_matches(Path(recipe).name, recipes, n=1)
+    meant = f"did you mean conf/{near[0]}.yaml?" if near else f"the recipes are {', '.join(recipes)}"
+    raise ValueError(f"configuration {name!r} does not exist: {meant}")

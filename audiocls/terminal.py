@@ -1,0 +1,111 @@
+"""What the terminal shows: what is wrong on one line and what is nearest to it, and libraries kept quiet."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import os
+import re
+import traceback
+import warnings
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from pathlib import Path
+
+from pytorch_lightning.cli import LightningArgumentParser
+
+import audiocls
+import datamodules
+
+# a failure of ours is a sentence to the user; one from elsewhere keeps its traceback
+OURS = tuple(str(Path(package.__file__ or "").parent) + os.sep for package in (audiocls, datamodules))
+SHOWN = ("audiocls.frontends", "audiocls.heads", "audiocls.schedules", "datamodules")
+
+
+def shortened(message: str, known: Iterable[str] = ()) -> str:
+    """The telling part of a parser's message on one line, and the nearest name that would have been right.
+
+    Args:
+        message: jsonargparse's, often of many lines.
+        known: options of the parser that wrote it.
+    """
+    noise = r"NoneType|Union subtypes|Subtypes:|Given value|^Errors:|^\s*$|^usage:|Expected a path but"
+    lines = [line.strip(" -") for line in message.strip().splitlines() if not re.search(noise, line.strip(" -"))]
+    text = " ".join(line if line.endswith((":", ".")) else f"{line};" for line in lines).rstrip(";:. ")
+    text = re.sub(r"Type (?:\w+\.)+Callable\[.*?\] expects a function or a callable class: ", "", text)
+    return text.replace("<class 'int'>", "whole number").replace("<class 'float'>", "number") + nearest(message, known)
+
+
+def nearest(message: str, known: Iterable[str] = ()) -> str:
+    """What the user may have meant by an unknown option or class; empty where nothing is known."""
+    if option := re.search(r"[Uu]nrecognized arguments: --([^\s=]+)", message):
+        return meant(option.group(1), known, form="--{}")
+    if option := re.search(r"Option '([^']+)' is not accepted", message):
+        if owner := re.search(r"class_path[ =]'([\w.]+)'", message):
+            names = accepted(owner.group(1))
+            takes = f"; {owner.group(1).rpartition('.')[2]} takes {', '.join(names)}"
+            return takes + meant(option.group(1), names)
+        return meant(option.group(1), known)
+    if re.search(r"has no attribute|No module named|dot import path string", message):
+        value = re.search(r"(?:Got value|import path string): ([\w.]+)", message)
+        classes = [f"{package}.{name}" for name, package in shown_classes().items()]
+        return meant(value.group(1).rpartition(".")[2], classes, last=True) if value else ""
+    return ""
+
+
+def meant(name: str, known: Iterable[str], *, form: str = "{!r}", last: bool = False) -> str:
+    """The known name that is most like `name`, as a question; `last` compares what stands behind the last dot."""
+    by_key = {(full.rpartition(".")[2] if last else full): full for full in known}
+    near = difflib.get_close_matches(name, by_key, n=1)
+    return f"; did you mean {form.format(by_key[near[0]])}?" if near else ""
+
+
+def shown_classes() -> dict[str, str]:
+    """Every class that our packages show to a configuration, imported: its name -> its package."""
+    shown = {}
+    for package in SHOWN:
+        module = importlib.import_module(package)
+        names = getattr(module, "__all__", [name for name in vars(module) if name[0].isupper()])
+        shown |= {name: package for name in names if isinstance(getattr(module, name), type)}
+    return shown
+
+
+def accepted(class_path: str) -> list[str]:
+    """Names of the arguments of a class, with those that it hands on."""
+    module, _, name = class_path.rpartition(".")
+    parser = LightningArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(getattr(importlib.import_module(module), name), fail_untyped=False)
+    return option_names(parser, leave_out=("help", "config", "self", "params", "optimizer"))
+
+
+def option_names(parser: ArgumentParser, *, leave_out: tuple[str, ...] = ("help",)) -> list[str]:
+    """Names of all options of a parser."""
+    names = [action.dest for action in parser._actions if not action.dest.endswith(".help")]
+    return [name for name in names if name not in leave_out]
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether our own code raised it, as a sentence to the user, and not a library or a slip."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.startswith(OURS)
+
+
+def quiet_libraries() -> None:
+    """Leave out what Lightning says of products and of its own insides."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("audiocls").setLevel(logging.INFO)
+    logging.getLogger("datamodules").setLevel(logging.INFO)
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: not re.search("lit(logger|models)|TPU", record.getMessage()))
+    for message in (
+        "LightningCLI's args parameter",  # they are those of the process, with the configuration's place filled in
+        ".*does not have many workers",  # one process reading whole batches from mapped files is the quickest here
+        ".*LeafSpec",
+        ".*smaller than the logging interval",  # every epoch is logged, however short
+        ".*callbacks used to create the checkpoint need to be provided",  # a test needs none of the training's
+        ".*is an instance of `nn.Module` and is already saved",  # said while a checkpoint is loaded
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    warnings.filterwarnings("ignore", module="jsonargparse")
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")

@@ -1,0 +1,313 @@
+"""The command line: what it says, what it links, and how each mistake ends in one line."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import wandb
+import yaml
+
+from audiocls.__main__ import main
+from audiocls.classifier import Classifier
+from audiocls.runs import find_checkpoint, find_config, unused, with_known_config
+from tests.conftest import make_store
+from tests.wandb_reader import read_offline_run
+
+CONF = Path(__file__).parents[1] / "conf"
+RECIPE = str(CONF / "digits.yaml")
+
+
+def run(*arguments: str) -> int:
+    """Exit status of a command, as the shell would see it."""
+    try:
+        return main(list(arguments))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def fit(tones: Path, run_dir: Path, *more: str) -> int:
+    """Train for a moment on the tiny set."""
+    return run(
+        "fit", "--config", RECIPE, "--data", "AudioFolder", "--data.store", str(tones), "--data.batch_size", "8",
+        "--data.clip_seconds", "0.2", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu",
+        "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false",
+        "--run_dir", str(run_dir), *more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run."""
+    run_dir = tmp_path_factory.mktemp("runs") / "tones"
+    assert fit(tones, run_dir) == 0
+    return run_dir
+
+
+# --- without torch ---
+
+
+def test_help_answers_before_torch_could_be_loaded() -> None:
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "audiocls", "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "audiocls fit --config conf/drums.yaml" in done.stdout
+    assert "torch" not in done.stderr  # every import is listed there
+    assert time.perf_counter() - begin < 1.0  # 0.06 s on an idle machine
+
+
+def test_unknown_command_says_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fti") == 2
+    assert capsys.readouterr().err == "audiocls: error: there is no command 'fti': did you mean 'audiocls fit'?\n"
+
+
+# --- wrong keys, classes and values ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--model.frontend.n_mel", "3"], "'n_mel' is not accepted; MelSpectrogram takes sample_rate, n_fft"),
+        (["--model.frontend.n_mel", "3"], "did you mean 'n_mels'?"),
+        (["--model.optimizer.lrr", "3"], "did you mean 'lr'?"),
+        (["--data.bathc_size", "3"], "did you mean 'batch_size'?"),
+        (
+            ["--trainer.max_epoch", "3"],
+            "unrecognized arguments: --trainer.max_epoch 3; did you mean --trainer.max_epochs?",
+        ),
+        (["--run_dri", "x"], "did you mean --run_dir?"),
+        (["--model.head", "ConvNett"], "did you mean 'audiocls.heads.ConvNet'?"),
+        (["--model.head", "audiocls.haeds.ConvNet"], "did you mean 'audiocls.heads.ConvNet'?"),
+        (["--data", "SpokenDigit"], "did you mean 'datamodules.SpokenDigits'?"),
+        (["--model.frontend.n_fft", "12.5"], 'Parser key "n_fft": Expected a whole number. Got value: 12.5'),
+        (["--data.padding", "none"], "Expected a typing.Literal['zero', 'repeat']. Got value: none"),
+        (["--ckpt_path", "last"], "checkpoints/last.ckpt: train first, or give another --run_dir"),
+        (["--ckpt_path", "nowhere.ckpt"], "checkpoint 'nowhere.ckpt' does not exist"),
+        (["--data.store", "nowhere"], "nowhere"),
+    ],
+)
+def test_a_mistake_ends_in_one_line(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("fit", "--config", RECIPE, "--run_dir", str(tmp_path / "run"), *arguments) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.startswith("audiocls: error: ")
+    assert err.count("\n") == 1
+
+
+def test_a_config_that_does_not_exist_says_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "--config", "conf/digts.yaml") == 2
+    assert "configuration 'conf/digts.yaml' does not exist: did you mean conf/digits.yaml?" in capsys.readouterr().err
+
+
+def test_recipes_are_found_by_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config("digits") == find_config("conf/digits.yaml") == CONF / "digits.yaml"
+    own = tmp_path / "digits"
+    own.write_text("run_dir: x")
+    assert find_config("digits") == Path("digits")  # the user's own file comes first
+
+
+def test_a_store_at_another_rate_is_refused(tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tones, tmp_path / "run", "--data.sample_rate", "16000") == 2
+    assert "holds 8000 Hz audio but the configuration asks for 16000 Hz: decode again" in capsys.readouterr().err
+
+
+def test_a_slip_that_is_no_message_of_ours_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, tones: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda *_: torch.zeros(()).reshape(2, 2))
+    with pytest.raises(RuntimeError):
+        fit(tones, tmp_path / "run")
+    wandb.finish()  # a process of its own would have ended here
+
+
+# --- what a run is ---
+
+
+def test_a_run_keeps_everything_in_its_folder(trained: Path) -> None:
+    assert {"config.yaml", "checkpoints", "metrics.csv", "figures", "wandb"} <= {
+        path.name for path in trained.iterdir()
+    }
+    assert {path.name for path in (trained / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert len(pd.read_csv(trained / "metrics.csv")) == 2
+
+
+def test_the_run_can_be_read_back_from_what_wandb_wrote(trained: Path) -> None:
+    seen = read_offline_run(trained)
+    assert seen.config["model"]["frontend"]["init_args"]["n_mels"] == 40
+    assert seen.config["data"]["class_path"] == "datamodules.AudioFolder"
+    logged = {name for row in seen.history for name in row}
+    assert {"train/loss", "val/loss", "val/accuracy", "val/auroc_macro", "lr"} <= logged
+    assert {"val/classes", "val/confusion_table", "val/figures/filterbank", "val/figures/confusion"} <= {
+        name.split(".")[0] for name in logged
+    }
+    assert (trained / "wandb" / "run_id").read_text() in str(seen.folder)
+
+
+def test_fit_leaves_nothing_in_the_present_folder(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert fit(tones, Path("runs/here")) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_used_folder_is_not_trained_over(trained: Path, tones: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (trained / "checkpoints" / "best.ckpt").read_bytes()
+    assert fit(tones, trained) == 2
+    assert f"go on with it by --ckpt_path last, or train anew in another folder, such as --run_dir {trained}-2" in (
+        capsys.readouterr().err
+    )
+    assert (trained / "checkpoints" / "best.ckpt").read_bytes() == before
+
+
+def test_the_saved_configuration_trains_again_to_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    assert run("fit", "--config", str(trained / "config.yaml"), "--run_dir", str(tmp_path / "again")) == 0
+    one, two = (
+        torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for folder in (trained, tmp_path / "again")
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_checkpoint_is_the_whole_recipe(trained: Path, tones: Path) -> None:
+    path = trained / "checkpoints" / "best.ckpt"
+    kept = torch.load(path, weights_only=True)["audiocls"]
+    assert kept["class_names"] == ["high", "low", "mid"]
+    assert kept["sample_rate"] == 8000
+    assert set(kept["versions"]) == {"audiocls", "torch", "pytorch-lightning", "python"}
+    classifier = Classifier.load_from_checkpoint(path, weights_only=True)
+    assert type(classifier.head).__name__ == "ConvNet"
+    assert (classifier.sample_rate, classifier.clip_seconds, classifier.task) == (8000, 0.2, "multiclass")
+    assert classifier.class_names == ["high", "low", "mid"]
+
+
+def test_test_needs_only_the_run_and_gives_the_same_again(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("test", "--run_dir", str(trained)) == 0
+    first = pd.read_csv(trained / "test_metrics.csv")
+    assert run("test", "--ckpt_path", str(trained / "checkpoints" / "best.ckpt"), "--data.batch_size", "3") == 0
+    second = pd.read_csv(trained / "test_metrics.csv")
+    assert len(second) == 1
+    pd.testing.assert_frame_equal(first, second, rtol=1e-6)  # another batch size: float32 sums in another order
+
+
+def test_the_model_of_the_checkpoint_is_tested_whatever_the_configuration_says(trained: Path) -> None:
+    config = str(trained / "config.yaml")
+    overlay = ["--config", str(CONF / "heads" / "music_crnn.yaml")]
+    assert run("validate", "--config", config, *overlay, "--ckpt_path", str(trained / "checkpoints" / "last.ckpt")) == 0
+
+
+def test_an_overlay_changes_one_part(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", "--config", RECIPE, "--config", str(CONF / "heads" / "music_crnn.yaml"), "--print_config") == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["head"]["class_path"] == "audiocls.heads.MusicCRNN"
+    assert printed["model"]["frontend"]["init_args"]["n_fft"] == 256
+    assert "num_classes" not in printed["model"]  # linked: the data says it
+
+
+def test_predict_prints_and_writes_probabilities(
+    trained: Path, tone_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no audio at all")
+    files = [str(tone_files / "low" / "low_0.wav"), str(tone_files / "high" / "high_1.wav"), str(broken)]
+    assert run("predict", "--run_dir", str(trained), *files, "--out", str(tmp_path / "out.csv")) == 1
+    out, err = capsys.readouterr()
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table.columns.tolist() == ["path", "high", "low", "mid"]
+    assert table[["high", "low", "mid"]].sum(axis=1).tolist() == pytest.approx([1, 1])
+    assert out.count("\n") == 3
+    assert "broken.wav" in err
+    assert "1 of 3 files could not be decoded" in err
+
+
+class Foreign:
+    """What a foreign checkpoint may hold: code that runs when it is unpickled."""
+
+    def __reduce__(self):
+        return exec, ("raise SystemExit('code of a foreign file has run')",)
+
+
+def test_a_foreign_checkpoint_executes_nothing(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pickled, plain, renamed = tmp_path / "pickled.ckpt", tmp_path / "plain.ckpt", tmp_path / "renamed.ckpt"
+    torch.save({"state_dict": Foreign()}, pickled)
+    torch.save({"state_dict": {}}, plain)
+    ours = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    ours["hyper_parameters"]["_instantiator"] = "os.system"
+    torch.save(ours, renamed)
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    for path in (pickled, tmp_path / "text.ckpt"):
+        for command in (["predict", "a.wav"], ["test", "--config", str(trained / "config.yaml")]):
+            assert run(*command, "--ckpt_path", str(path)) == 2
+            assert f"{path} cannot be read as a checkpoint" in capsys.readouterr().err
+    for path in (plain, renamed):
+        assert run("predict", "a.wav", "--ckpt_path", str(path)) == 2
+        assert f"{path} was not written by `audiocls fit`" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_not_tested_at_another_sample_rate(
+    trained: Path, tone_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = make_store(tone_files, tmp_path / "store", sample_rate=16000)
+    elsewhere = ["--data.store", str(store), "--data.sample_rate", "16000"]
+    assert run("test", "--run_dir", str(trained), *elsewhere) == 2
+    assert "the checkpoint was trained at 8000 Hz but the data is at 16000 Hz: decode again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["a.wav"], "say which model: --ckpt_path FILE, --run_dir DIR or --config YAML"),
+        (["--run_dir", "nowhere", "a.wav"], "there is no nowhere/checkpoints/best.ckpt"),
+    ],
+)
+def test_predict_says_what_is_missing(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("predict", *arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+# --- where things are ---
+
+
+def test_find_checkpoint_says_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    assert find_checkpoint(tmp_path, "last") == tmp_path / "checkpoints" / "last.ckpt"
+    with pytest.raises(ValueError, match=r"--ckpt_path can be .*last\.ckpt"):
+        find_checkpoint(tmp_path, "best")
+
+
+def test_a_run_brings_its_own_configuration(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    checkpoint = tmp_path / "checkpoints" / "best.ckpt"
+    checkpoint.touch()
+    assert with_known_config(["test", "--run_dir", str(tmp_path)]) == ["test", "--run_dir", str(tmp_path)]
+    config = tmp_path / "config.yaml"
+    config.touch()
+    for given in (["--run_dir", str(tmp_path)], [f"--run_dir={tmp_path}"], ["--ckpt_path", str(checkpoint)]):
+        assert with_known_config(["test", *given])[:3] == ["test", "--config", str(config)]
+    other = str(CONF / "fma.yaml")
+    assert with_known_config(["test", "--config", other, "--run_dir", "x"]) == [
+        "test",
+        "--config",
+        other,
+        "--run_dir",
+        "x",
+    ]
+    assert with_known_config(["fit", "--run_dir", str(tmp_path)]) == ["fit", "--run_dir", str(tmp_path)]
+
+
+def test_unused_counts_up(tmp_path: Path) -> None:
+    run_dir = tmp_path / "a"
+    shutil.copytree(CONF, f"{run_dir}-2")
+    assert unused(str(run_dir)) == f"{run_dir}-3"

@@ -1,0 +1,70 @@
+"""Every recipe and every overlay trains, on a tiny store in its data set's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from audiocls.__main__ import main
+from tests.conftest import make_store
+
+CONF = Path(__file__).parents[1] / "conf"
+RECIPES = sorted(path.stem for path in CONF.glob("*.yaml"))
+OVERLAYS = sorted(str(path.relative_to(CONF)) for path in CONF.glob("*/*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory, tiny_digits: Path, tiny_fma: tuple[Path, Path], tone_files: Path):
+    """Recipe -> what it takes to run on a tiny set."""
+    table = tone_files / "clips.csv"
+    clips = sorted(path.relative_to(tone_files).as_posix() for path in tone_files.rglob("*.wav"))
+    split = ["train", "train", "train", "validation", "test"] * 6
+    labels = [clip.split("/")[0] for clip in clips]
+    pd.DataFrame({"path": clips, "label": labels, "split": split, "group": clips}).to_csv(table, index=False)
+    drums = make_store(table, tmp_path_factory.mktemp("drums") / "store", sample_rate=16000)
+    return {
+        "digits": ["--data.store", str(tiny_digits)],
+        "drums": ["--data.store", str(drums), "--data.root", str(table)],
+        "fma": ["--data.store", str(tiny_fma[1]), "--data.root", str(tiny_fma[0])],
+    }
+
+
+def fit(recipe: str, run_dir: Path, *more: str) -> int:
+    return main(
+        [
+            "fit", "--config", str(CONF / f"{recipe}.yaml"), *more, "--run_dir", str(run_dir),
+            "--data.clip_seconds", "0.2",
+            "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.logger", "false",
+            "--trainer.enable_progress_bar", "false",
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_trains(recipe: str, stores: dict[str, list[str]], tmp_path: Path) -> None:
+    assert fit(recipe, tmp_path / "run", *stores[recipe]) == 0
+    assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
+    assert pd.read_csv(tmp_path / "run" / "metrics.csv")["val/accuracy"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_overlay_trains(overlay: str, stores: dict[str, list[str]], tmp_path: Path) -> None:
+    assert fit("drums", tmp_path / "run", "--config", str(CONF / overlay), *stores["drums"]) == 0
+    kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]
+    ((part, wanted),) = yaml.safe_load((CONF / overlay).read_text())["model"].items()
+    assert wanted.get("class_path", kept[part]["class_path"]) == kept[part]["class_path"]
+    flat = {key: value for key, value in wanted.get("init_args", {}).items() if not isinstance(value, dict)}
+    assert flat.items() <= kept[part]["init_args"].items()
+
+
+@pytest.mark.parametrize("path", [*RECIPES, *OVERLAYS])
+def test_every_key_is_commented(path: str) -> None:
+    lines = (CONF / path).with_suffix(".yaml").read_text().splitlines()
+    values = [
+        line for line in lines if ":" in line and not line.strip().startswith("#") and not line.rstrip().endswith(":")
+    ]
+    uncommented = [line for line in values if "#" not in line and "class_path" not in line]
+    assert uncommented == []

@@ -1,0 +1,117 @@
+"""A run is a function of its configuration and seed: stopped or not, on one process or two."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from audiocls.__main__ import main
+
+CONF = Path(__file__).parents[1] / "conf"
+STOP = """
+import os, signal
+from pytorch_lightning.callbacks import Callback
+
+class StopAt(Callback):
+    def __init__(self, step: int, signal_name: str) -> None:
+        self.step, self.signal = step, getattr(signal, signal_name)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.signal)
+"""
+
+
+def arguments(tones: Path, run_dir: Path, *more: str) -> list[str]:
+    """Three epochs of six steps, with dropout and batch normalisation, saved each third step."""
+    return [
+        "fit", "--config", str(CONF / "digits.yaml"), "--data", "AudioFolder", "--data.store", str(tones),
+        "--data.batch_size", "3", "--data.clip_seconds", "0.1", "--checkpoint_every_n_steps", "3",
+        "--trainer.max_epochs", "3", "--trainer.accelerator", "cpu", "--trainer.logger", "false",
+        "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false",
+        "--run_dir", str(run_dir), *more,
+    ]  # fmt: skip
+
+
+def start(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "audiocls", *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def weights(run_dir: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def whole(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped; on one thread, as the others."""
+    run_dir = tmp_path_factory.mktemp("exact") / "whole"
+    assert main(arguments(tones, run_dir)) == 0
+    return run_dir
+
+
+@pytest.mark.parametrize(
+    ("signal_name", "step", "status", "steps_kept"),
+    [
+        ("SIGKILL", 10, -9, 9),  # in mid-epoch: the checkpoint of step 9 is gone back to
+        ("SIGTERM", 10, 143, 11),  # the step under way is finished and kept
+    ],
+)
+def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
+    whole: Path, tones: Path, tmp_path: Path, signal_name: str, step: int, status: int, steps_kept: int
+) -> None:
+    (tmp_path / "stop.py").write_text(STOP)
+    run_dir = tmp_path / "stopped"
+    stop = [
+        "--trainer.callbacks+=stop.StopAt", "--trainer.callbacks.step", str(step),
+        "--trainer.callbacks.signal_name", signal_name,
+    ]  # fmt: skip
+    killed = start(tmp_path, *arguments(tones, run_dir, *stop))
+    assert killed.returncode == status, killed.stderr
+    kept = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == steps_kept
+    assert main(arguments(tones, run_dir, "--ckpt_path", "last")) == 0
+    one, two = weights(whole), weights(run_dir)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    rows, expected = pd.read_csv(run_dir / "metrics.csv"), pd.read_csv(whole / "metrics.csv")
+    assert rows["epoch"].tolist() == expected["epoch"].tolist() == [0, 1, 2]
+    assert rows["val/accuracy"].tolist() == expected["val/accuracy"].tolist()
+
+
+def test_another_seed_gives_other_weights(whole: Path, tones: Path, tmp_path: Path) -> None:
+    assert main(arguments(tones, tmp_path / "other", "--seed_everything", "1")) == 0
+    one, two = weights(whole), weights(tmp_path / "other")
+    assert not torch.equal(one["head.output.weight"], two["head.output.weight"])
+
+
+@pytest.mark.ddp
+def test_two_processes_train_and_score_as_one(whole: Path, tones: Path, tmp_path: Path) -> None:
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    trained = start(tmp_path, *arguments(tones, tmp_path / "two", *two))
+    assert trained.returncode == 0, trained.stderr
+    scores = {}
+    again = ["validate", "--run_dir", str(tmp_path / "two"), "--ckpt_path", "last", "--trainer.strategy"]
+    for name in ("one", "two"):
+        if name == "one":
+            assert main([*again, "auto", "--trainer.devices", "1"]) == 0
+        else:
+            done = start(tmp_path, *again, "ddp", "--trainer.devices", "2")
+            assert done.returncode == 0, done.stderr
+        scores[name] = pd.read_csv(tmp_path / "two" / "val_metrics.csv").drop(columns="val/loss").iloc[-1]
+        predictions = pd.read_csv(tmp_path / "two" / "val_predictions.csv")
+        assert not predictions["clip_id"].duplicated().any()
+        scores[f"{name} clips"] = predictions["clip_id"].tolist()
+    assert scores["one clips"] == scores["two clips"]
+    # batches are cut differently, so probabilities may differ in float32's last digit, and scores in nothing
+    pd.testing.assert_series_equal(scores["one"], scores["two"], rtol=1e-6, check_names=False)
+    in_training = pd.read_csv(tmp_path / "two" / "metrics.csv")["val/accuracy"].iloc[-1]
+    assert scores["one"]["val/accuracy"] == pytest.approx(in_training, abs=1e-6)
