@@ -76,7 +76,6 @@ class Work(NamedTuple):
 
 
 def _run_worker(pipe: connection.Connection, work: Work) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
     _silence_libraries()
     pipe.send(_READY)
     shard: ShardWriter | None = None
@@ -149,7 +148,12 @@ class _Slot:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_run_worker, args=(theirs, self.work), daemon=True)
-        self.process.start()
+        # A worker is born deaf to Ctrl-C, which reaches the whole group, also before it can say so itself.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self.state, self.finished = "", False
         self.since = math.inf  # a clip's time runs from when the worker is at it
