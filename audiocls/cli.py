@@ -64,7 +64,9 @@ class SaveConfig(SaveConfigCallback):
             return
         path = Path(trainer.default_root_dir) / "config.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, str(path), skip_none=False, overwrite=True, multifile=False)
+        config = self.config.clone()
+        config.ckpt_path = None  # who trains by this file trains anew, also if this run was resumed
+        self.parser.save(config, str(path), skip_none=False, overwrite=True, multifile=False)
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.log_config(self.config.as_dict())
@@ -187,7 +189,8 @@ class AudioCLI(LightningCLI):
         evaluation = self.model.evaluation
         if evaluation is not None:
             scores = "  ".join(f"{name} {value:.4g}" for name, value in evaluation.scalars.items())
-            sys.stdout.write(f"{self.subcommand}: {len(evaluation.clip)} clips  {scores}\n")
+            what = {"fit": "validation of the last epoch", "validate": "validation", "test": "test"}[AudioCLI.command]
+            sys.stdout.write(f"{what}: {len(evaluation.clip)} clips  {scores}\n")
         paths = self.report.report_paths()
         for name, path in paths.items():
             sys.stdout.write(f"{name:>{max(map(len, paths))}}  {os.path.relpath(path)}\n")

@@ -92,8 +92,11 @@ def with_known_config(arguments: list[str]) -> list[str]:
     named = "--run_dir" in options or wanted not in NAMES
     if {"--config", "-c", "--help", "-h"} & set(rest) or not (resumes and named):
         return [command, *rest]
-    config = run_config(find_checkpoint(Path(options.get("--run_dir", ".")), wanted))
-    return [command, *(["--config", str(config)] if config else []), *rest]
+    checkpoint = find_checkpoint(Path(options.get("--run_dir", ".")), wanted)
+    config = run_config(checkpoint)
+    if config is None:
+        return [command, *rest]
+    return [command, "--config", str(config), "--run_dir", str(config.parent), *rest]  # wherever it has been moved to
 
 
 def _split_equals(words: list[str]) -> list[str]:

@@ -28,6 +28,8 @@ class AudioFolder(AudioDataModule):
         group_pattern: regular expression whose first group, searched in the clip's path, names what must stay on one
             side, such as "(kit[0-9]+)_".
         loading: what `AudioDataModule` takes.
+    Raises:
+        ValueError: if `root` is a table, a file stands in no class folder, or `group_pattern` finds no group.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class AudioFolder(AudioDataModule):
         **loading: Any,
     ) -> None:
         super().__init__(store, root, **loading)
+        if self.root is not None and self.root.suffix in (".csv", ".tsv"):
+            raise ValueError(f"root must be a folder of class folders, got {root}: use AudioTable, or set it to null")
         self.validation, self.test, self.split_seed = validation, test, split_seed
         self.group_pattern = group_pattern
 

@@ -295,7 +295,8 @@ def test_a_run_brings_its_own_configuration(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.touch()
     for given in (["--run_dir", str(tmp_path)], [f"--run_dir={tmp_path}"], ["--ckpt_path", str(checkpoint)]):
-        assert with_known_config(["test", *given])[:3] == ["test", "--config", str(config)]
+        found = ["test", "--config", str(config), "--run_dir", str(tmp_path)]
+        assert with_known_config(["test", *given])[:5] == found
     other = str(CONF / "fma.yaml")
     assert with_known_config(["test", "--config", other, "--run_dir", "x"]) == [
         "test",

@@ -17,7 +17,13 @@ OVERLAYS = sorted(str(path.relative_to(CONF)) for path in CONF.glob("*/*.yaml"))
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory, tiny_digits: Path, tiny_fma: tuple[Path, Path], tone_files: Path):
+def stores(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_digits: Path,
+    tiny_fma: tuple[Path, Path],
+    tone_files: Path,
+    tones: Path,
+):
     """Recipe -> what it takes to run on a tiny set."""
     table = tone_files / "clips.csv"
     clips = sorted(path.relative_to(tone_files).as_posix() for path in tone_files.rglob("*.wav"))
@@ -28,6 +34,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory, tiny_digits: Path, tiny_fma
     return {
         "digits": ["--data.store", str(tiny_digits)],
         "drums": ["--data.store", str(drums), "--data.root", str(table)],
+        "folder": ["--data.store", str(tones)],
         "fma": ["--data.store", str(tiny_fma[1]), "--data.root", str(tiny_fma[0])],
     }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from audiocls.__main__ import main
 
@@ -79,6 +80,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     kept = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
     assert kept["global_step"] == steps_kept
     assert main(arguments(tones, run_dir, "--ckpt_path", "last")) == 0
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())["ckpt_path"] is None  # it would train anew
     one, two = weights(whole), weights(run_dir)
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)

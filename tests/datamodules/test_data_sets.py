@@ -116,6 +116,11 @@ def test_audio_folder_refuses_files_outside_class_folders(tmp_path: Path) -> Non
         ).table
 
 
+def test_audio_folder_refuses_a_table_as_its_root(tones: Path) -> None:
+    with pytest.raises(ValueError, match=r"root must be a folder of class folders, got clips.csv: use AudioTable"):
+        AudioFolder(str(tones), "clips.csv", clip_seconds=0.1)
+
+
 def test_a_missing_or_empty_folder_is_named(tones: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere does not exist"):
         _ = AudioFolder(str(tones), str(tmp_path / "nowhere"), clip_seconds=0.1).table
