@@ -121,8 +121,7 @@ class Classifier(pl.LightningModule):
         parts = {"front-end": self.frontend, "head": self.head}
         counts = {name: sum(p.numel() for p in part.parameters() if p.requires_grad) for name, part in parts.items()}
         said = [f"{name} {type(part).__name__} ({counts[name]:,} parameters)" for name, part in parts.items()]
-        if self.trainer.is_global_zero:
-            log.info("%s, %d classes", ", ".join(said), len(self.class_names))
+        log.info("%s, %d classes", ", ".join(said), len(self.class_names))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch of crops."""

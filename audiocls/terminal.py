@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pytorch_lightning.cli import LightningArgumentParser
+from pytorch_lightning.utilities import rank_zero_only
 
 import audiocls
 import datamodules
@@ -94,8 +95,9 @@ def is_ours(error: BaseException) -> bool:
 def quiet_libraries() -> None:
     """Leave out what Lightning says of products and of its own insides."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    logging.getLogger("audiocls").setLevel(logging.INFO)
-    logging.getLogger("datamodules").setLevel(logging.INFO)
+    for name in ("audiocls", "datamodules"):
+        # what one process of several has said need not be said again by the others
+        logging.getLogger(name).setLevel(logging.INFO if rank_zero_only.rank == 0 else logging.ERROR)
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: not re.search("lit(logger|models)|TPU", record.getMessage()))
     for message in (
