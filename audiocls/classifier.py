@@ -102,7 +102,8 @@ class Classifier(pl.LightningModule):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Logits (batch, num_classes) of waveforms (batch, channels, time), int16 PCM or float in [-1, 1)."""
-        return self.head(self.frontend(waveform))
+        spectrogram = self.frontend(waveform)  # float32, also where the rest of the model is half as precise
+        return self.head(spectrogram.to(self.head.output.weight.dtype))
 
     @torch.no_grad()
     def predict_probabilities(self, waveform: Tensor) -> Tensor:

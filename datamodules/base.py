@@ -248,6 +248,8 @@ class AudioDataModule(pl.LightningDataModule):
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
         rank, world_size = self._rank()
         lengths = self.clips(split).lengths
+        if not len(lengths):
+            raise ValueError(f"no clip has the split {split!r}: give it to some clips, of every class if it can be")
         if len(lengths) < world_size:
             raise ValueError(
                 f"split {split!r} has {len(lengths)} clips for {world_size} processes: each needs one; use "

@@ -69,6 +69,7 @@ class Work(NamedTuple):
     decoder: Decoder
 
     def open_shard(self, number: int) -> ShardWriter:
+        """Begin a shard, or go on with the one of that number."""
         return ShardWriter(self.folder, number, shard_format=self.shard_format, channels=self.channels)
 
 
@@ -145,6 +146,7 @@ class _Slot:
         self.start()
 
     def start(self) -> None:
+        """Start a worker process, in place of one that has ended."""
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_run_worker, args=(theirs, self.work), daemon=True)
@@ -159,12 +161,14 @@ class _Slot:
         self.since = math.inf  # a clip's time runs from when the worker is at it
 
     def hand(self, source: Source) -> None:
+        """Give the worker another file."""
         self.pending.append(source)
         self._send((source, self.number))
         if len(self.pending) == 1 and self.state == _READY:
             self.since = time.monotonic()
 
     def finish(self) -> None:
+        """Let the worker close its shard and leave once it has done what it was handed."""
         self._send(None)
         self.finished = True
 
@@ -179,6 +183,7 @@ class _Slot:
         self.since = math.inf if closing or not self.pending else time.monotonic()
 
     def end(self) -> None:
+        """Kill the worker, if it still runs."""
         self.process.kill()
         self.process.join()
         self.pipe.close()

@@ -51,10 +51,12 @@ class StoreError(ValueError):
 
 
 def shard_name(number: int, shard_format: str) -> str:
+    """File name of a closed shard."""
     return f"shard-{number:05d}{SHARD_FORMATS[shard_format]}"
 
 
 def closed_shards(folder: Path, shard_format: str) -> list[Path]:
+    """Shards that are whole, in the order they were begun."""
     return sorted(folder.glob(f"shard-*{SHARD_FORMATS[shard_format]}"))
 
 

@@ -160,6 +160,38 @@ def test_fit_leaves_nothing_in_the_present_folder(tones: Path, tmp_path: Path, m
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
+def test_several_labels_a_clip_train_test_and_predict(tones: Path, tone_files: Path, tmp_path: Path) -> None:
+    rows = []
+    for file in sorted(tone_files.rglob("*.wav")):
+        pitch, number = file.stem.split("_")
+        split = {"8": "validation", "9": "test"}.get(number, "train")
+        rows.append({"path": f"{pitch}/{file.name}", "label": "tone|" + pitch, "split": split})
+    pd.DataFrame(rows).to_csv(tmp_path / "tags.csv", index=False)
+    tags = ["--data", "AudioTable", "--data.root", str(tmp_path / "tags.csv"), "--data.task", "multilabel"]
+    assert fit(tones, tmp_path / "run", *tags, "--trainer.logger", "false") == 0
+    assert run("test", "--run_dir", str(tmp_path / "run")) == 0
+    scores = pd.read_csv(tmp_path / "run" / "test_metrics.csv").iloc[-1]
+    assert scores["test/classes_scored"] == 3  # every clip is a tone: that tag has no negative
+    assert 0 <= scores["test/average_precision_macro"] <= 1
+    clip, out = str(tone_files / "low" / "low_9.wav"), tmp_path / "out.csv"
+    assert run("predict", "--run_dir", str(tmp_path / "run"), clip, "--out", str(out)) == 0
+    kept = pd.read_csv(tmp_path / "run" / "test_predictions.csv").set_index("clip_id").loc["low/low_9.wav"]
+    for tag, probability in pd.read_csv(out).iloc[0].drop("path").items():
+        # decoded anew and scored alone, in float32
+        assert kept[f"p({tag})"] == pytest.approx(probability, abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_any_precision_trains(precision: str, tones: Path, tmp_path: Path) -> None:
+    assert fit(tones, tmp_path / "run", "--trainer.precision", precision, "--trainer.logger", "false") == 0
+    assert pd.read_csv(tmp_path / "run" / "metrics.csv")["val/loss"].notna().all()
+
+
+def test_a_split_without_clips_is_named(tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fit(tones, tmp_path / "run", "--data.validation", "0") == 2
+    assert "no clip has the split 'validation': give it to some clips" in capsys.readouterr().err
+
+
 def test_a_used_folder_is_not_trained_over(trained: Path, tones: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (trained / "checkpoints" / "best.ckpt").read_bytes()
     assert fit(tones, trained) == 2

@@ -106,6 +106,7 @@ class Frontend(nn.Module, ABC):
         return super()._apply(keep_dtype, recurse)
 
     def extra_repr(self) -> str:
+        """The settings, for `print(frontend)`."""
         return f"sample_rate={self.sample_rate}, n_bins={self.n_bins}"
 
 

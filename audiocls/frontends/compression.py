@@ -30,6 +30,7 @@ class NoCompression(Compression):
     """
 
     def forward(self, energy: Tensor) -> Tensor:
+        """Compress energies (batch, channels, n_bins, frames); the shape stays."""
         return energy
 
 
@@ -54,6 +55,7 @@ class Log(Compression):
         self.offset = PositivePerBin(n_bins, offset, learnable=learnable)
 
     def forward(self, energy: Tensor) -> Tensor:
+        """Compress energies (batch, channels, n_bins, frames); the shape stays."""
         return functional.log_offset(energy, self.offset())
 
 
@@ -78,6 +80,7 @@ class Log1p(Compression):
         self.gain = PositivePerBin(n_bins, gain, learnable=learnable)
 
     def forward(self, energy: Tensor) -> Tensor:
+        """Compress energies (batch, channels, n_bins, frames); the shape stays."""
         return functional.log1p_gain(energy, self.gain())
 
 
@@ -106,9 +109,11 @@ class Decibel(Compression):
         self.top_db = top_db
 
     def forward(self, energy: Tensor) -> Tensor:
+        """Compress energies (batch, channels, n_bins, frames); the shape stays."""
         return functional.power_to_db(energy, ref=self.ref, amin=self.amin, top_db=self.top_db)
 
     def extra_repr(self) -> str:
+        """The settings, for `print(frontend)`."""
         return f"ref={self.ref}, amin={self.amin}, top_db={self.top_db}"
 
 
@@ -132,7 +137,9 @@ class PositivePerBin(nn.Module):
         self.log_ratio = nn.Parameter(torch.zeros(n_bins, dtype=torch.float32)) if learnable else None
 
     def forward(self) -> float | Tensor:
+        """The number, or one a bin, shape (n_bins,), where they are learnt."""
         return self.start if self.log_ratio is None else self.start * self.log_ratio.exp()
 
     def extra_repr(self) -> str:
+        """The settings, for `print(frontend)`."""
         return f"start={self.start}, learnable={self.log_ratio is not None}"

@@ -61,6 +61,7 @@ class Filterbank(nn.Module):
         return F.linear(power.transpose(-1, -2), self.weight).transpose(-1, -2)
 
     def extra_repr(self) -> str:
+        """The settings, for `print(frontend)`."""
         n_bins, n_freqs = self.start.shape
         return f"n_bins={n_bins}, n_freqs={n_freqs}, learnable={self.relative_weight is not None}"
 

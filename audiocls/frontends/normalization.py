@@ -28,6 +28,7 @@ class NoNormalization(Normalization):
     """
 
     def forward(self, spectrogram: Tensor) -> Tensor:
+        """Normalise a spectrogram (batch, channels, n_bins, frames); the shape stays."""
         return spectrogram
 
 
@@ -54,4 +55,5 @@ class BatchNormBins(Normalization):
         self.norm = nn.BatchNorm2d(n_bins, eps=eps, momentum=momentum, affine=learnable, dtype=torch.float32)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
+        """Normalise a spectrogram (batch, channels, n_bins, frames); the shape stays."""
         return self.norm(spectrogram.transpose(1, 2)).transpose(1, 2)

@@ -74,6 +74,7 @@ class Spectrum(nn.Module):
         return power.unflatten(0, waveform.shape[:-1])
 
     def extra_repr(self) -> str:
+        """The settings, for `print(frontend)`."""
         return (
             f"n_fft={self.n_fft}, win_length={self.win_length}, hop_length={self.hop_length}, center={self.center}, "
             f"pad_mode={self.pad_mode!r}, power={self.power}"
