@@ -106,6 +106,8 @@ def quiet_libraries() -> None:
         ".*LeafSpec",
         ".*smaller than the logging interval",  # every epoch is logged, however short
         ".*callbacks used to create the checkpoint need to be provided",  # a test needs none of the training's
+        "It is recommended to use `self.log",  # what is logged is the same on all processes, by torchmetrics
+        "Checkpoint directory .* exists and is not empty",  # a run that is resumed
         ".*is an instance of `nn.Module` and is already saved",  # said while a checkpoint is loaded
     ):
         warnings.filterwarnings("ignore", message=message)
