@@ -15,7 +15,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,6 +151,7 @@ class _Slot:
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_run_worker, args=(theirs, self.work), daemon=True)
         # A worker is born deaf to Ctrl-C, which reaches the whole group, also before it can say so itself.
+        resource_tracker.ensure_running()  # its own start would let Ctrl-C through again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process.start()
