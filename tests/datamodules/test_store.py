@@ -8,6 +8,8 @@ import os
 import pickle
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +369,10 @@ def fragile(path, **settings):
 
 def stopping(path, **settings):
     raise SystemExit(3)
+
+def deaf(path, **settings):
+    assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), "hears Ctrl-C"
+    return decode(path, **settings)
 """
 
 
@@ -398,6 +404,25 @@ def test_crash_hang_and_error_cost_their_clip_alone(audio: Path, stored: Path, t
     assert set(failures.outcome) == {"failed"}
     assert write(audio, out).failures == []  # tried again
     pd.testing.assert_frame_equal(content(out), whole)
+
+
+def test_the_first_worker_of_a_process_is_deaf_to_ctrl_c(audio: Path, tmp_path: Path, decoders: Any) -> None:
+    """It was not: starting multiprocessing's resource tracker, once a process, let SIGINT through again."""
+    code = (
+        "import sys; from pathlib import Path; from bad_decoders import deaf; "
+        "from datamodules.sources import find_sources; from datamodules.writer import write_store; "
+        f"print(write_store(find_sources(Path({str(audio)!r}))[:4], Path({str(tmp_path / 's')!r}), "
+        f"sample_rate={RATE}, decoder=deaf).failures)"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_every_clip_may_kill_its_worker(audio: Path, tmp_path: Path, decoders: Any) -> None:
