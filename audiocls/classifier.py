@@ -11,7 +11,7 @@ import logging
 import platform
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -58,6 +58,8 @@ class Classifier(pl.LightningModule):
         task: "multiclass" (one label a clip) or "multilabel" (any number); the command line takes it from the data.
         class_names: one name a class, in the order of the logits; the command line takes them from the data.
         clip_seconds: length of the windows that the model is trained on, in seconds; kept for prediction.
+        hop_seconds: from one window of a clip to the next where clips are scored, in seconds; kept for prediction.
+        padding: what stands behind clips shorter than a window, "zero" or "repeat"; kept for prediction.
         optimizer: called with the parameters; AdamW at 1e-3 where none is given.
         lr_scheduler: called with the optimizer; `WarmupCosine` over the whole run where none is given.
     Raises:
@@ -76,6 +78,8 @@ class Classifier(pl.LightningModule):
         task: Task = "multiclass",
         class_names: list[str] | None = None,
         clip_seconds: float | None = None,
+        hop_seconds: float | None = None,
+        padding: Literal["zero", "repeat"] = "zero",
         optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-2),
         lr_scheduler: LRSchedulerCallable = WarmupCosine,
     ) -> None:
@@ -87,7 +91,8 @@ class Classifier(pl.LightningModule):
         self.head = head(frontend.n_bins, num_classes)
         self.task: Task = task
         self.class_names = list(class_names) if class_names else [str(i) for i in range(num_classes)]
-        self.clip_seconds = clip_seconds
+        self.clip_seconds, self.hop_seconds = clip_seconds, hop_seconds or clip_seconds
+        self.padding: Literal["zero", "repeat"] = padding
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
         self.train_loss = MeanMetric()

@@ -32,6 +32,8 @@ LINKS = {
     "class_names": "model.class_names",
     "task": "model.task",
     "clip_seconds": "model.clip_seconds",
+    "hop_seconds": "model.hop_seconds",
+    "padding": "model.padding",
     "sample_rate": "model.frontend.init_args.sample_rate",
 }
 TRAINER = {

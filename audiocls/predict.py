@@ -16,9 +16,9 @@ import torch
 import yaml
 
 from audiocls.classifier import Classifier
-from audiocls.runs import find_checkpoint, read_checkpoint
+from audiocls.runs import find_checkpoint, find_config, read_checkpoint
 from audiocls.terminal import quiet_libraries
-from datamodules.crops import all_windows
+from datamodules.crops import all_windows, pad_short
 from datamodules.decode import DecodeError, decode
 from datamodules.sources import find_sources
 
@@ -69,12 +69,17 @@ def classify(classifier: Classifier, path: Path, *, batch_size: int = 64) -> np.
     """
     n_channels = classifier.head.n_channels
     pcm = decode(path, sample_rate=classifier.sample_rate, channels=n_channels).pcm.T
-    n_samples = round(classifier.clip_seconds * classifier.sample_rate) if classifier.clip_seconds else pcm.shape[1]
-    _, starts = all_windows(np.array([pcm.shape[1]]), n_samples, n_samples)
-    padded = np.pad(pcm, ((0, 0), (0, max(n_samples - pcm.shape[1], 0))))
+    length = pcm.shape[1]
+    n_samples = round(classifier.clip_seconds * classifier.sample_rate) if classifier.clip_seconds else length
+    hop = round(classifier.hop_seconds * classifier.sample_rate) if classifier.hop_seconds else n_samples
+    _, starts = all_windows(np.array([length]), n_samples, hop)
     total = np.zeros(len(classifier.class_names))
     for first in range(0, len(starts), batch_size):
-        windows = np.stack([padded[:, start : start + n_samples] for start in starts[first : first + batch_size]])
+        part = starts[first : first + batch_size]
+        windows = np.zeros((len(part), n_channels, n_samples), dtype=np.int16)
+        for window, start in zip(windows, part, strict=True):
+            window[:, : length - start] = pcm[:, start : start + n_samples]
+        pad_short(windows, np.minimum(length - part, n_samples), classifier.padding)
         total += classifier.predict_probabilities(torch.from_numpy(windows)).double().sum(0).cpu().numpy()
     return total / len(starts)
 
@@ -98,10 +103,7 @@ def _files(path: Path) -> list[Path]:
 
 def _run_dir(options: argparse.Namespace) -> Path:
     if options.run_dir is None and options.config is not None:
-        config = Path(options.config)
-        if not config.is_file():
-            raise ValueError(f"configuration {options.config!r} does not exist")
-        options.run_dir = (yaml.safe_load(config.read_text()) or {}).get("run_dir")
+        options.run_dir = (yaml.safe_load(find_config(options.config).read_text()) or {}).get("run_dir")
     if options.run_dir is None and options.ckpt_path in ("best", "last"):
         raise ValueError("say which model: --ckpt_path FILE, --run_dir DIR or --config YAML")
     return Path(options.run_dir or ".")

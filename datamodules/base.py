@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datamodules.crops import Padding
 from datamodules.dataset import (
     Batch,
     ClipDataset,
     Clips,
     EvaluationBatches,
-    Padding,
     ResumableLoader,
     TrainBatches,
 )

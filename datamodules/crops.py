@@ -1,16 +1,19 @@
 """Where to cut: start samples of crops and windows, as pure functions of lengths, seed, epoch and index.
 
 A random crop is counter-based: it depends on (seed, epoch, clip) and on nothing that was drawn before it, so it is the
-same on one process or eight, with any batch size, before and after a restart. Padding of short clips is not decided
-here.
+same on one process or eight, with any batch size, before and after a restart.
 
 Source of the mixing function: splitmix64, Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
+
+Padding = Literal["zero", "repeat"]
 
 
 def mixed_bits(*values: int | NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -72,3 +75,23 @@ def all_windows(lengths: NDArray[np.int64], window: int, hop: int) -> tuple[NDAr
     first = np.repeat(np.cumsum(counts) - counts, counts)
     starts = (np.arange(len(clip)) - first) * hop
     return clip, np.minimum(starts, room[clip])
+
+
+def pad_short(windows: NDArray[np.int16], lengths: NDArray[np.int64], padding: Padding) -> None:
+    """Fill what stands behind short clips, in place.
+
+    Args:
+        windows: shape (batch, channels, time), zeros behind each clip's own samples.
+        lengths: samples of each window that are the clip's own, shape (batch,).
+        padding: "zero" leaves the silence, "repeat" repeats the clip.
+
+    >>> windows = np.array([[[1, 2, 0, 0, 0]]], dtype=np.int16)
+    >>> pad_short(windows, np.array([2]), "repeat")
+    >>> windows.tolist()
+    [[[1, 2, 1, 2, 1]]]
+    """
+    if padding == "zero":
+        return
+    time = windows.shape[2]
+    for i in np.flatnonzero((lengths < time) & (lengths > 0)):
+        windows[i] = np.take(windows[i], np.arange(time) % lengths[i], axis=1)

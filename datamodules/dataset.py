@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.crops import all_windows, random_starts
+from datamodules.crops import Padding, all_windows, pad_short, random_starts
 from datamodules.store import Store
-
-Padding = Literal["zero", "repeat"]
 
 
 class Batch(NamedTuple):
@@ -81,7 +79,7 @@ class ClipDataset(Dataset[Batch]):
     def __init__(self, clips: Clips, *, n_samples: int, padding: Padding = "zero") -> None:
         self.clips = clips
         self.n_samples = n_samples
-        self.padding = padding
+        self.padding: Padding = padding
 
     def __getitem__(self, windows: Windows) -> Batch:
         """Read one batch."""
@@ -89,9 +87,7 @@ class ClipDataset(Dataset[Batch]):
         lengths = np.minimum(self.clips.lengths[windows.clip] - windows.start, self.n_samples)
         buffer = np.zeros((len(rows), self.clips.store.channels, self.n_samples), dtype=np.int16)
         self.clips.store.read_into(buffer, rows, windows.start, lengths)
-        if self.padding == "repeat":
-            for i in np.flatnonzero((lengths < self.n_samples) & (lengths > 0)):
-                buffer[i] = np.take(buffer[i], np.arange(self.n_samples) % lengths[i], axis=1)
+        pad_short(buffer, lengths, self.padding)
         clip = torch.from_numpy(windows.clip)
         return Batch(torch.from_numpy(buffer), self.clips.targets[clip], clip, torch.from_numpy(lengths))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import soundfile
 import torch
 import wandb
 import yaml
@@ -158,6 +159,22 @@ def test_fit_leaves_nothing_in_the_present_folder(tones: Path, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     assert fit(tones, Path("runs/here")) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_predict_scores_as_the_test_does(tones: Path, tone_files: Path, tmp_path: Path) -> None:
+    """It padded with zeros and took whole windows whatever the model was trained and tested with."""
+    settings = ["--data.padding", "repeat", "--data.hop_seconds", "0.07", "--trainer.logger", "false"]
+    assert fit(tones, tmp_path / "run", *settings) == 0
+    assert run("test", "--run_dir", str(tmp_path / "run")) == 0
+    tested = pd.read_csv(tmp_path / "run" / "test_predictions.csv").set_index("clip_id")
+    lengths = [len(soundfile.read(tone_files / clip)[0]) for clip in tested.index]
+    assert min(lengths) < 1600 < max(lengths)  # some are padded, some have several windows
+    files = [str(tone_files / clip) for clip in tested.index]
+    assert run("predict", "--run_dir", str(tmp_path / "run"), *files, "--out", str(tmp_path / "out.csv")) == 0
+    predicted = pd.read_csv(tmp_path / "out.csv")
+    for name in ("high", "low", "mid"):
+        # decoded anew and scored alone, in float32
+        assert predicted[name].tolist() == pytest.approx(tested[f"p({name})"].tolist(), abs=1e-5)
 
 
 def test_several_labels_a_clip_train_test_and_predict(tones: Path, tone_files: Path, tmp_path: Path) -> None:
