@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from datamodules.shards import COLUMNS, SAMPLE_DTYPE, StoreError
+from datamodules.shards import COLUMNS, SAMPLE_DTYPES, StoreError
 
 STORE_KIND = "audiocls PCM store"
 STORE_VERSION = 1
+_DTYPES = tuple(SAMPLE_DTYPES.values())
 
 
 class Layout(NamedTuple):
@@ -25,6 +26,7 @@ class Layout(NamedTuple):
     offset: int  # bytes
     samples: int
     channels: int
+    dtype: np.dtype
 
 
 class Index(NamedTuple):
@@ -92,7 +94,7 @@ def read_layout(path: Path) -> Layout:
         raise StoreError(f"{path} is missing: copy the whole store, or decode again") from None
     except (OSError, KeyError, ValueError) as error:
         raise StoreError(f"{path} is not a shard of PCM ({_one_line(error)}): copy it again, or decode again") from None
-    end = layout.offset + layout.samples * layout.channels * SAMPLE_DTYPE.itemsize
+    end = layout.offset + layout.samples * layout.channels * layout.dtype.itemsize
     if end > path.stat().st_size:
         raise StoreError(f"{path} is cut short: {path.stat().st_size} bytes of {end}: copy it again, or decode again")
     return layout
@@ -105,21 +107,21 @@ def _one_line(error: Exception) -> str:
 def _read_layout_hdf5(path: Path) -> Layout:
     with h5py.File(path, "r", locking=False) as file:
         pcm = file["pcm"]
-        if not isinstance(pcm, h5py.Dataset) or pcm.dtype != SAMPLE_DTYPE or pcm.ndim != 2:
-            raise ValueError("its pcm is not int16 (samples, channels)")
+        if not isinstance(pcm, h5py.Dataset) or pcm.dtype not in _DTYPES or pcm.ndim != 2:
+            raise ValueError("its pcm is not (samples, channels) in one of the store's sample formats")
         offset = pcm.id.get_offset() if pcm.chunks is None else None
         if offset is None:
             raise ValueError("its pcm is not contiguous")
-        return Layout(offset, *pcm.shape)
+        return Layout(offset, *pcm.shape, pcm.dtype)
 
 
 def _read_layout_npy(path: Path) -> Layout:
     with path.open("rb") as file:
         np.lib.format.read_magic(file)
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-        if fortran_order or dtype != SAMPLE_DTYPE or len(shape) != 2:
-            raise ValueError("it is not int16 (samples, channels) in C order")
-        return Layout(file.tell(), *shape)
+        if fortran_order or dtype not in _DTYPES or len(shape) != 2:
+            raise ValueError("it is not (samples, channels) in C order in one of the store's sample formats")
+        return Layout(file.tell(), *shape, dtype)
 
 
 def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

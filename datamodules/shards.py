@@ -43,7 +43,13 @@ COLUMNS = {
     "declared_seconds": "<f8",
 }
 SHARD_FORMATS = {"hdf5": ".h5", "npy": ".npy"}
-SAMPLE_DTYPE = np.dtype("<i2")
+SAMPLE_DTYPES = {
+    "int16": np.dtype("<i2"),
+    "int32": np.dtype("<i4"),
+    "float32": np.dtype("<f4"),
+    "mulaw": np.dtype("|u1"),  # 256 levels, mu = 255, as torchaudio.functional.mu_law_encoding counts them
+}
+SAMPLE_DTYPE = SAMPLE_DTYPES["int16"]
 
 
 class StoreError(ValueError):

@@ -186,7 +186,7 @@ class Store:
         if self._owner != os.getpid():
             self._maps, self._owner = {}, os.getpid()
         if shard not in self._maps:
-            offset, samples, channels = self._layouts[shard]
+            offset, samples, channels, _ = self._layouts[shard]
             shape = (samples, channels)
             # A zero-length array cannot be mapped, and holds nothing to read.
             mapped = np.memmap(self._shards[shard], SAMPLE_DTYPE, "r", offset, shape) if samples else None
