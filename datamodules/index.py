@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from datamodules.shards import COLUMNS, SAMPLE_DTYPES, StoreError
+from datamodules.samples import SAMPLE_DTYPES
+from datamodules.shards import COLUMNS, StoreError
 
 STORE_KIND = "audiocls PCM store"
 STORE_VERSION = 1
@@ -112,7 +113,8 @@ def _read_layout_hdf5(path: Path) -> Layout:
         offset = pcm.id.get_offset() if pcm.chunks is None else None
         if offset is None:
             raise ValueError("its pcm is not contiguous")
-        return Layout(offset, *pcm.shape, pcm.dtype)
+        samples, channels = pcm.shape
+        return Layout(offset, samples, channels, pcm.dtype)
 
 
 def _read_layout_npy(path: Path) -> Layout:
@@ -121,7 +123,8 @@ def _read_layout_npy(path: Path) -> Layout:
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
         if fortran_order or dtype not in _DTYPES or len(shape) != 2:
             raise ValueError("it is not (samples, channels) in C order in one of the store's sample formats")
-        return Layout(file.tell(), *shape, dtype)
+        samples, channels = shape
+        return Layout(file.tell(), samples, channels, dtype)
 
 
 def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:

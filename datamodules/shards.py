@@ -23,6 +23,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from datamodules.samples import SAMPLE_DTYPES
+
 COLUMNS = {
     "clip_id": "text",
     "start": "<i8",  # samples into `pcm`
@@ -43,12 +45,6 @@ COLUMNS = {
     "declared_seconds": "<f8",
 }
 SHARD_FORMATS = {"hdf5": ".h5", "npy": ".npy"}
-SAMPLE_DTYPES = {
-    "int16": np.dtype("<i2"),
-    "int32": np.dtype("<i4"),
-    "float32": np.dtype("<f4"),
-    "mulaw": np.dtype("|u1"),  # 256 levels, mu = 255, as torchaudio.functional.mu_law_encoding counts them
-}
 SAMPLE_DTYPE = SAMPLE_DTYPES["int16"]
 
 
