@@ -11,7 +11,7 @@ import io
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import av
 import av.logging
@@ -22,8 +22,8 @@ from datamodules.survey import Survey
 
 _IMPLAUSIBLE_PEAK = 8.0  # of full scale 1; mp3 reaches 1.4, damaged frames reach hundreds
 # Containers whose duration is stored; of the others FFmpeg estimates it from the bit rate.
-_DURATION_IS_STORED = ("mov", "matroska", "asf")
-_MAGIC = {"mp4": (4, b"ftyp"), "matroska": (0, b"\x1aE\xdf\xa3"), "asf": (0, b"\x30\x26\xb2\x75"), "caf": (0, b"caff")}
+_DURATION_IS_STORED = ("mov", "matroska", "asf", "wv", "tta")
+_NOT_AUDIO = "not an audio file (neither libsndfile nor FFmpeg recognises its content)"
 
 
 class DecodeError(Exception):
@@ -34,7 +34,8 @@ class DecodeError(Exception):
         self.path, self.codec, self.reason = path, codec, reason
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.codec}: {self.reason}"
+        path = str(self.path)
+        return f"{path if path.isprintable() else repr(path)}: {self.codec}: {self.reason}"
 
 
 class Heard(NamedTuple):
@@ -44,23 +45,36 @@ class Heard(NamedTuple):
     sample_rate: int
     codec: str
     decoder: str
+    length: int  # samples in the whole file, of which `samples` may be the beginning
     declared: int | None = None  # samples that the demuxer promised
     damage: str = ""  # what could not be decoded
     cut: str = ""  # why the end looks cut off
 
 
-def read_packets(path: Path, data: mmap.mmap, held: Survey) -> Heard:
-    """Decode packet by packet, leaving out what cannot be decoded."""
+def read_packets(path: Path, file: BinaryIO, data: mmap.mmap, held: Survey) -> Heard:
+    """Decode packet by packet, leaving out what cannot be decoded.
+
+    Args:
+        path: named in errors only: FFmpeg might take it for a URL, and would let its suffix say what the file is.
+        file: the file.
+        data: its bytes.
+        held: what is known of it.
+    Raises:
+        DecodeError: where nothing comes out.
+    """
     av.logging.set_level(None)  # FFmpeg's lines would go to fd 2, past Python
-    is_mpeg = held.kind == "mpeg"  # from the first frame that the walk has found, behind junk and false tags
-    container = "mp3" if is_mpeg else _name_container(data, held)
+    is_mpeg, known = held.kind == "mpeg", held.kind != "other"
+    kind = held.kind if known else "unknown"
+    if not known and (text := _describe_text(data)):
+        raise DecodeError(path, kind, text)  # FFmpeg would follow a playlist to other files and into the network
+    file.seek(0)
+    frames = io.BytesIO(b"".join(data[begin:end] for begin, end in held.runs))  # without the junk between them
+    source = frames if is_mpeg else io.FileIO(file.fileno(), closefd=False)
     try:
-        with av.open(
-            io.BytesIO(data[held.start :]) if is_mpeg else str(path), format="mp3" if is_mpeg else None
-        ) as file:
-            if not file.streams.audio:
-                raise DecodeError(path, container or "unknown", "holds no audio" if container else _describe(data))
-            heard = _drain(path, file, held.sample_rates[0] if is_mpeg else None)
+        with av.open(source, format="mp3" if is_mpeg else None) as container:
+            if not container.streams.audio:
+                raise DecodeError(path, kind, "holds no audio" if known else _NOT_AUDIO)
+            heard = _drain(path, container, held.sample_rates[0] if is_mpeg else None)
     except FFmpegError as error:
         heard, reason = None, f"damaged beyond use ({error.strerror})"
     else:
@@ -68,14 +82,8 @@ def read_packets(path: Path, data: mmap.mmap, held: Survey) -> Heard:
         if heard.damage or heard.cut:
             reason = "damaged beyond use: none of its samples can be decoded, is finite and near full scale"
     if heard is None or not len(heard.samples):
-        raise DecodeError(path, container or "unknown", reason if container else _describe(data))
+        raise DecodeError(path, kind, reason if known else _NOT_AUDIO)
     return heard._replace(codec=f"{held.kind} {heard.codec}") if held.kind in ("wav", "aiff", "au") else heard
-
-
-def _name_container(data: mmap.mmap, held: Survey) -> str:
-    if held.kind != "other":
-        return held.kind
-    return next((name for name, (at, magic) in _MAGIC.items() if data[at : at + len(magic)] == magic), "")
 
 
 def _drain(path: Path, file: Any, known_rate: int | None) -> Heard:
@@ -107,7 +115,7 @@ def _drain(path: Path, file: Any, known_rate: int | None) -> Heard:
     if bad and not cut:
         damage = f"{len(bad)} of {n_packets} packets could not be decoded" + (f"; {damage}" if damage else "")
     samples = np.concatenate(parts) if parts else np.zeros((0, 1), dtype=np.float32)
-    return Heard(samples, sample_rate, codec, "pyav", _stored_length(file, stream), damage, cut)
+    return Heard(samples, sample_rate, codec, "pyav", len(samples), _stored_length(file, stream), damage, cut)
 
 
 def _each_packet(file: Any, stream: Any) -> Iterator[list[Any] | str | None]:
@@ -150,13 +158,16 @@ def _stored_length(file: Any, stream: Any) -> int | None:
     """Samples that the container stores as its length; None where FFmpeg could only estimate it."""
     if not file.format.name.startswith(_DURATION_IS_STORED):
         return None
+    sample_rate = stream.codec_context.sample_rate
     if stream.duration:
-        return round(stream.duration * stream.time_base * stream.codec_context.sample_rate)
-    return round(file.duration / 1e6 * stream.codec_context.sample_rate) if file.duration else None
+        return round(stream.duration * stream.time_base * sample_rate)
+    if file.duration and not file.streams.video:  # that of a film is of whatever lasts longest
+        return round(file.duration / 1e6 * sample_rate)
+    return None
 
 
-def _describe(data: mmap.mmap) -> str:
-    """Why a file that nothing reads is not audio."""
+def _describe_text(data: mmap.mmap) -> str:
+    """What a file of text is; empty where it is none."""
     head = data[:512].lstrip().lower()
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "not an audio file (a web page)"
@@ -164,7 +175,7 @@ def _describe(data: mmap.mmap) -> str:
         return "not an audio file (a tag without audio)"
     if head and all(byte in b"\t\n\r\f" or 32 <= byte < 127 for byte in head):
         return "not an audio file (text)"
-    return "not an audio file (neither libsndfile nor FFmpeg recognises its content)"
+    return ""
 
 
 def is_plausible(samples: np.ndarray) -> bool:

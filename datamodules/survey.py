@@ -1,44 +1,47 @@
 """What an audio file itself says and holds, counted from its bytes without decoding anything.
 
 Decoders hand back less than a file holds without an error, so their results are held against this: a walk over every
-MPEG audio frame or Ogg page, and the sizes that the headers of wav, aiff, au and flac declare. Formats not named here
-(mp4, asf, matroska) are counted by their demuxer instead.
+MPEG audio frame or Ogg page, and the sizes that the headers of wav, w64, aiff, au, caf and flac declare. Of the other
+containers (mp4, matroska, asf, avi) only the outermost sizes are looked at, which say whether the file's end is there.
 
-Source: MPEG-1 and -2 audio, ISO/IEC 11172-3 and 13818-3 (frame header); the Xing, LAME and VBRI tags as LAME 3.100
-writes and mpg123 reads them; Ogg, RFC 3533; FLAC, RFC 9639; RIFF WAVE, AIFF and Sun au by their published headers.
+Source: FLAC, RFC 9639; EBML, RFC 8794; ISO base media, ISO/IEC 14496-12, section 4.2; ASF, revision 01.20.03, section
+3.2; RIFF WAVE, RF64 (EBU Tech 3306), Wave64, AIFF, CAF and Sun au by their published headers.
 """
 
 from __future__ import annotations
 
 import mmap
-import re
-import zlib
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from datamodules import mpeg, ogg
 
 _CHUNKS = (b"LIST", b"fact", b"cue ", b"smpl", b"bext", b"id3 ", b"ID3 ")  # what may stand behind an empty "data"
-_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-_TAIL_TAGS = (b"TAG", b"APETAGEX", b"LYRICSBEGIN", b"ID3")
-_SYNC = re.compile(rb"\xff[\xe2-\xff]")
-# version (2 bits of the header: 0 is 2.5, 2 is 2, 3 is 1) -> Hz; layer (3 is I, 2 is II, 1 is III) -> kbit/s
-_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-_KBITS_1 = {
-    3: (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    2: (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    1: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+_EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18\x53\x80\x67"
+_ASF, _ASF_FILE_PROPERTIES = b"\x30\x26\xb2\x75", bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # that a file may begin with
+# Nothing is counted in these, and what looks like MPEG frames in them is part of something else.
+_UNCOUNTED = {
+    b"wvpk": "wavpack",
+    b"TTA1": "true audio",
+    b"MAC ": "monkey's audio",
+    b"#!AM": "amr",
+    b"NIST": "nist",
+    b"FLV\x01": "flv",
+    b"\0\0\x01\xba": "mpeg program stream",
+    b"RIFF": "riff",
+    b"FORM": "iff",
 }
-_KBITS_2 = {
-    3: (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-    1: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
+
+Bytes = bytes | mmap.mmap
 
 
 class Survey(NamedTuple):
     """What a file holds by its own framing; samples are those of one channel.
 
     Args:
-        kind: "mpeg", "wav", "aiff", "au", "flac", "ogg" or "other".
-        start: byte at which the audio's own framing begins (behind tags and junk).
+        kind: by its first bytes: "mpeg", "wav", "flac", "ogg", "mp4", ...; "other" where they are none that is known.
+        runs: where MPEG frames stand end to end, from byte to byte; what lies between is tags and junk.
         present: samples that the frames in the file decode to; None where only a decoder can tell.
         slack: by how many samples a right decode may differ from `present`.
         declared: samples that the container promises; None where it promises none.
@@ -49,7 +52,7 @@ class Survey(NamedTuple):
     """
 
     kind: str
-    start: int = 0
+    runs: tuple[tuple[int, int], ...] = ()
     present: int | None = None
     slack: int = 0
     declared: int | None = None
@@ -59,238 +62,196 @@ class Survey(NamedTuple):
     sample_rates: tuple[int, ...] = ()
 
 
-def survey(data: bytes | mmap.mmap) -> Survey:
+def survey(data: Bytes) -> Survey:
     """Count what the bytes of an audio file hold.
 
     >>> survey(b"fLaC" + bytes(4) + bytes(10) + (44100 << 44 | 15 << 36 | 88200).to_bytes(8, "big")).declared
     88200
     """
-    magic = data[:4]
-    if magic in (b"RIFF", b"RF64", b"FORM"):
-        return _survey_chunks(data, byte_order="big" if magic == b"FORM" else "little")
+    magic, form = data[:4], data[8:12]
+    if magic in (b"RIFF", b"RF64", b"BW64") and form == b"WAVE":
+        return _survey_chunks(data, "wav", b"data", _riff_chunks(data, "little"))
+    if magic == b"FORM" and form in (b"AIFF", b"AIFC"):
+        return _survey_chunks(data, "aiff", b"SSND", _riff_chunks(data, "big"))
+    if magic == b"riff" and data[24:28] == b"wave":
+        return _survey_chunks(data, "w64", b"data", _w64_chunks(data))
+    if magic == b"caff":
+        return _survey_chunks(data, "caf", b"data", _caf_chunks(data))
     if magic == b".snd":
-        return _survey_au(data)
-    if magic == b"fLaC":
-        total = int.from_bytes(data[21:26], "big") & ((1 << 36) - 1)
-        return Survey("flac", declared=total or None)
+        start, size = int.from_bytes(data[4:8], "big"), int.from_bytes(data[8:12], "big")
+        return _survey_body("au", size, len(data) - start)
     if magic == b"OggS":
         return _survey_ogg(data)
-    if data[4:8] == b"ftyp" or magic in (b"\x1aE\xdf\xa3", b"\x30\x26\xb2\x75", b"caff"):
-        return Survey("other")  # mp4, matroska, asf, caf: their payload may hold bytes that look like MPEG frames
-    return _survey_mpeg(data)
+    if data[4:8] in _MP4_BOXES or magic in (_EBML, _ASF) or (magic == b"RIFF" and form == b"AVI "):
+        return _survey_container(data)
+    after_tags = mpeg.skip_id3(data)
+    if data[after_tags : after_tags + 4] == b"fLaC":
+        total = int.from_bytes(data[after_tags + 21 : after_tags + 26], "big") & ((1 << 36) - 1)
+        return Survey("flac", declared=total or None)
+    if magic in _UNCOUNTED or _is_transport_stream(data):
+        return Survey(_UNCOUNTED.get(magic, "mpeg transport stream"))
+    return _survey_mpeg(data, after_tags if after_tags < len(data) else 10)  # a size past the end is false
 
 
-# wav, aiff, au ------------------------------------------------------------------------------------------------------
+def _is_transport_stream(data: Bytes) -> bool:
+    return len(data) > 2 * 188 and data[0] == data[188] == data[376] == 0x47
 
 
-def _survey_chunks(data: bytes | mmap.mmap, *, byte_order: str) -> Survey:
-    """RIFF and IFF alike: chunks of a name, a size and a body padded to an even length."""
-    kind, body_name = ("aiff", b"SSND") if byte_order == "big" else ("wav", b"data")
+# wav, w64, aiff, au, caf --------------------------------------------------------------------------------------------
+
+_Chunk = tuple[bytes, int, int]  # name, first byte of the body, bytes that it is said to have
+
+
+def _riff_chunks(data: Bytes, byte_order: Literal["little", "big"]) -> Iterator[_Chunk]:
+    """RIFF and IFF alike: a name, a size, a body padded to an even length; RF64 keeps the long size in a `ds64`."""
     position, long_size = 12, None
     while position + 8 <= len(data):
-        name = data[position : position + 4]
-        size = int.from_bytes(data[position + 4 : position + 8], byte_order)  # pyright: ignore[reportArgumentType]
-        if name == b"ds64":  # RF64 keeps the true sizes here
+        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], byte_order)
+        if name == b"ds64":
             long_size = int.from_bytes(data[position + 16 : position + 24], "little")
-        if name == body_name:
-            if size == 0xFFFFFFFF and long_size is not None:
-                size = long_size
-            following = data[position + 8 : position + 12]
-            return _survey_body(kind, position + 8, size, len(data) - position - 8, is_chunk=following in _CHUNKS)
+        if name == b"data" and size == 0xFFFFFFFF and long_size is not None:
+            size = long_size
+        yield name, position + 8, size
         position += 8 + size + (size & 1)
+
+
+def _w64_chunks(data: Bytes) -> Iterator[_Chunk]:
+    """A GUID that begins with the name, a size that counts these 24 bytes too, a body padded to eight."""
+    position = 40
+    while position + 24 <= len(data):
+        size = max(24, int.from_bytes(data[position + 16 : position + 24], "little"))
+        yield data[position : position + 4], position + 24, size - 24
+        position += size + -size % 8
+
+
+def _caf_chunks(data: Bytes) -> Iterator[_Chunk]:
+    position = 8
+    while position + 12 <= len(data):
+        size = int.from_bytes(data[position + 4 : position + 12], "big")
+        yield data[position : position + 4], position + 12, size
+        position += 12 + size
+
+
+def _survey_chunks(data: Bytes, kind: str, body_name: bytes, chunks: Iterator[_Chunk]) -> Survey:
+    """How much of the chunk of samples is there."""
+    for name, start, size in chunks:
+        if name == body_name:
+            is_chunk = data[start : start + 4] in _CHUNKS
+            return _survey_body(kind, size, len(data) - start, is_chunk=is_chunk)
     return Survey(kind, cut=f"it has no {body_name.decode()!r} chunk")
 
 
-def _survey_au(data: bytes | mmap.mmap) -> Survey:
-    start, size = int.from_bytes(data[4:8], "big"), int.from_bytes(data[8:12], "big")
-    return _survey_body("au", start, size, len(data) - start)
-
-
-def _survey_body(kind: str, start: int, size: int, here: int, *, is_chunk: bool = False) -> Survey:
-    unknown = size >= 0xFFFFF000 or 0x7FFFF000 <= size <= 0x7FFFFFFF  # what ffmpeg and sox write into a pipe
-    if unknown or size == here == 0 or (size == 0 and is_chunk):
-        return Survey(kind, start)
+def _survey_body(kind: str, size: int, here: int, *, is_chunk: bool = False) -> Survey:
+    streamed = 0xFFFFF000 <= size <= 0xFFFFFFFF or 0x7FFFF000 <= size <= 0x7FFFFFFF or size >= 1 << 62
+    if streamed or size == here == 0 or (size == 0 and is_chunk):  # ffmpeg and sox write such sizes into a pipe
+        return Survey(kind)
     if size == 0:
         damage = f"its header says 0 bytes of samples (never finished), the {here} bytes behind it were read"
-        return Survey(kind, start, damage=damage)
-    return Survey(kind, start, share=min(1.0, here / size))
+        return Survey(kind, damage=damage)
+    return Survey(kind, share=min(1.0, here / size))
 
 
-# Ogg ----------------------------------------------------------------------------------------------------------------
+# mp4, matroska, asf, avi --------------------------------------------------------------------------------------------
 
 
-def _survey_ogg(data: bytes | mmap.mmap) -> Survey:
-    """Pages in a row; each names its stream, its number in it, and whether it is the stream's last."""
-    position, lost_bytes, lost_pages, bad_pages, ended, numbers = 0, 0, 0, 0, False, {}
-    while position < len(data):
-        if data[position : position + 4] != b"OggS":
-            following = data.find(b"OggS", position)
-            lost_bytes += (following if following >= 0 else len(data)) - position
-            if following < 0:
-                break
-            position = following
-        header = data[position : position + 27]
-        sizes = data[position + 27 : position + 27 + header[26]] if len(header) == 27 else b""
-        stop = position + 27 + len(sizes) + sum(sizes)
-        if len(header) < 27 or len(sizes) < header[26] or stop > len(data):
-            ended = False
-            break
-        bad_pages += not _page_is_whole(data[position:stop])
-        serial, number = header[14:18], int.from_bytes(header[18:22], "little")
-        lost_pages += max(0, number - numbers.get(serial, number - 1) - 1)
-        numbers[serial], ended, position = number, bool(header[5] & 4), stop
+def _survey_container(data: Bytes) -> Survey:
+    """Only whether it is all there: what is in it is counted by its demuxer."""
+    magic = data[:4]
+    if magic == _EBML:
+        kind, size = "matroska", _matroska_size(data)
+    elif magic == _ASF:
+        kind, size = "asf", _asf_size(data)
+    elif magic == b"RIFF":
+        kind, size = "avi", 8 + int.from_bytes(data[4:8], "little")
+    else:
+        kind, size = "mp4", _mp4_size(data)
+    return Survey(kind, cut=f"the file ends {size - len(data)} bytes early" if size > len(data) else "")
+
+
+def _mp4_size(data: Bytes) -> int:
+    """End of the last box; a size of 1 stands for a long one behind the name, 0 for the rest of the file."""
+    position = 0
+    while position + 8 <= len(data):
+        size, head = int.from_bytes(data[position : position + 4], "big"), 8
+        if size == 1:
+            size, head = int.from_bytes(data[position + 8 : position + 16], "big"), 16
+        if size < head or not data[position + 4 : position + 8].isalnum():
+            break  # the rest, or junk behind the boxes
+        position += size
+    return position
+
+
+def _matroska_size(data: Bytes) -> int:
+    """End of the segment, the element behind the header; 0 where its size is left open."""
+    header_size, position = _read_vint(data, 4)
+    position += header_size or 0
+    if data[position : position + 4] != _SEGMENT:
+        return 0
+    size, position = _read_vint(data, position + 4)
+    return 0 if size is None else position + size
+
+
+def _read_vint(data: Bytes, position: int) -> tuple[int | None, int]:
+    """EBML's number of variable length, None if all its bits are set ("unknown"), and the byte behind it."""
+    first = data[position] if position < len(data) else 0
+    length = 9 - first.bit_length()
+    ones = (1 << 7 * length) - 1
+    value = int.from_bytes(data[position : position + length], "big") & ones
+    return (None if value == ones else value), position + length
+
+
+def _asf_size(data: Bytes) -> int:
+    """As the header's file properties say; 0 for a broadcast, which knows none."""
+    at = data.find(_ASF_FILE_PROPERTIES, 0, 1 << 16)
+    if at < 0 or at + 92 > len(data) or data[at + 88] & 1:
+        return 0
+    return int.from_bytes(data[at + 40 : at + 48], "little")
+
+
+# Ogg and MPEG -------------------------------------------------------------------------------------------------------
+
+
+def _survey_ogg(data: Bytes) -> Survey:
+    pages = ogg.walk(data)
     counts = (
-        (lost_pages, "pages are missing"),
-        (bad_pages, "pages fail their checksum"),
-        (lost_bytes, "bytes are no page"),
+        (pages.lost_pages, "pages are missing"),
+        (pages.bad_pages, "pages fail their checksum"),
+        (pages.lost_bytes, "bytes are no page"),
     )
-    damage = ", ".join(f"{count} Ogg {what}" for count, what in counts if count)
-    cut = "" if ended else "its last Ogg page carries no end-of-stream flag"
-    return Survey("ogg", cut=cut, damage=damage)
+    rates = tuple(dict.fromkeys(stream.sample_rate for stream in pages.streams))
+    return Survey(
+        "ogg",
+        present=sum(stream.end - stream.begin for stream in pages.streams) if pages.streams else None,
+        slack=max(rates, default=0) // 20,  # the first block may be held back, and the last page be cut
+        cut="" if pages.has_ended else "its last Ogg page carries no end-of-stream flag",
+        damage=", ".join(f"{count} Ogg {what}" for count, what in counts if count),
+        sample_rates=rates,
+    )
 
 
-def _page_is_whole(page: bytes) -> bool:
-    """Ogg's CRC-32 is zlib's polynomial without bit reversal, from 0: so zlib runs over the reversed bits."""
-    bare = page[:22] + bytes(4) + page[26:]
-    register = zlib.crc32(bare.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return register.to_bytes(4, "little").translate(_REVERSED_BITS) == page[22:26][::-1]
-
-
-# MPEG audio ---------------------------------------------------------------------------------------------------------
-
-
-class _Frame(NamedTuple):
-    size: int  # bytes
-    samples: int  # of one channel
-    sample_rate: int  # Hz
-
-
-def _read_header(header: bytes) -> _Frame | None:
-    """The four bytes that begin every MPEG audio frame; None where they are not such a header."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] < 0xE0:
-        return None
-    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
-    kbits, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
-    if version == 1 or layer == 0 or kbits in (0, 15) or rate == 3:
-        return None  # reserved values; free format (0) says no length and is not counted
-    sample_rate = _RATES[version][rate]
-    bits_per_second = 1000 * (_KBITS_1 if version == 3 else _KBITS_2)[layer][kbits - 1]
-    if layer == 3:
-        return _Frame(4 * (12 * bits_per_second // sample_rate + padding), 384, sample_rate)
-    samples = 576 if layer == 1 and version != 3 else 1152
-    return _Frame(samples // 8 * bits_per_second // sample_rate + padding, samples, sample_rate)
-
-
-def _audio_bounds(data: bytes | mmap.mmap) -> tuple[int, int]:
-    """First byte behind the ID3v2 tags, and first byte of the ID3v1 and APE tags at the end."""
-    start, end = 0, len(data)
-    while data[start : start + 3] == b"ID3":
-        a, b, c, d = (*data[start + 6 : start + 10], 0, 0, 0, 0)[:4]
-        start += 10 + (a << 21 | b << 14 | c << 7 | d)
-    if data[end - 128 : end - 125] == b"TAG":
-        end -= 128
-    if data[end - 32 : end - 24] == b"APETAGEX":
-        has_header = data[end - 9] & 0x80
-        end -= int.from_bytes(data[end - 20 : end - 16], "little") + (32 if has_header else 0)
-    return (start if start < len(data) else 10), max(0, end)  # an ID3 size past the end is false
-
-
-def _find_chain(data: bytes | mmap.mmap, start: int, end: int, *, start_of_file: bool = False) -> int:
-    """First byte of three frames in a row of one version, layer and rate (fewer, if they end the file); -1 for none.
-
-    A short chain at the very end counts only where `start_of_file`: a file may hold less than three frames.
-    Three, since two headers that fit each other do turn up by chance in some megabytes of anything else.
-    """
-    for match in _SYNC.finditer(data, start, end):
-        position, first, n_frames = match.start(), data[match.start() : match.start() + 4], 0
-        while n_frames < 3 and (frame := _read_header(data[position : position + 4])) is not None:
-            if not _same_kind(first, data[position : position + 4]) or position + frame.size > end:
-                break
-            position, n_frames = position + frame.size, n_frames + 1
-        if n_frames == 3 or (start_of_file and n_frames and position == end):
-            return match.start()
-    return -1
-
-
-def _find_start(data: bytes | mmap.mmap, after_tags: int, end: int) -> int:
-    """The first frame, which stands behind the tags, unless the size that they name is false; -1 for none."""
-    start = _find_chain(data, after_tags, end, start_of_file=True)
-    if after_tags == 0:
-        return start
-    position = inside = _find_chain(data, 10, end)
-    while 0 <= position < after_tags and (frame := _read_header(data[position : position + 4])) is not None:
-        position += frame.size
-    # Frames that run on from inside the tag across its end are audio; a chance chain in a picture breaks off.
-    return inside if position > after_tags or start < 0 else start
-
-
-def _same_kind(a: bytes, b: bytes) -> bool:
-    return a[1] & 0xFE == b[1] & 0xFE and a[2] & 0x0C == b[2] & 0x0C
-
-
-def _survey_mpeg(data: bytes | mmap.mmap) -> Survey:
-    after_tags, end = _audio_bounds(data)
-    start = _find_start(data, after_tags, end)
+def _survey_mpeg(data: Bytes, after_tags: int) -> Survey:
+    end = mpeg.audio_end(data)
+    start = mpeg.find_start(data, after_tags, end)
     if start < 0:
         return Survey("other")
-    first = _read_header(data[start : start + 4])
-    assert first is not None  # _find_chain has read it
-    tagged, tag_frames, trimmed = _read_tag(data[start : start + first.size])
-    n_frames, cut, lost, sample_rates = _walk(data, start, end)
-    n_audio = n_frames - tagged
+    first = mpeg.read_header(data[start : start + 4])
+    assert first is not None  # find_start has read it
+    tag = mpeg.read_tag(data[start : start + first.size])
+    met = mpeg.walk(data, start, end)
     damage = []
     if start < after_tags:
         damage.append("the size in its ID3 tag is false")
     elif any(data[after_tags:start]):  # zeros are padding
         damage.append(f"{start - after_tags} bytes before the first MPEG frame were passed over")
-    if lost:
-        damage.append(f"{lost} bytes between MPEG frames belong to none")
+    if met.lost:
+        damage.append(f"{met.lost} bytes between MPEG frames belong to none")
     return Survey(
         "mpeg",
-        start=start,
-        present=max(0, n_audio * first.samples - trimmed),
+        runs=met.runs,
+        present=max(0, (met.frames - tag.frames) * first.samples - tag.trimmed),
         slack=2 * first.samples,  # the first frame after a cut has lost its bit reservoir, the last may be held back
-        declared=tag_frames * first.samples - trimmed if tag_frames else None,
-        cut="its last MPEG frame is incomplete" if cut else "",
+        declared=tag.audio_frames * first.samples - tag.trimmed if tag.audio_frames else None,
+        cut="its last MPEG frame is incomplete" if met.is_cut else "",
         damage="; ".join(damage),
-        sample_rates=sample_rates,
+        sample_rates=met.sample_rates,
     )
-
-
-def _walk(data: bytes | mmap.mmap, start: int, end: int) -> tuple[int, bool, int, tuple[int, ...]]:
-    """Count the frames: (frames, whether the last is incomplete, bytes that belong to none, rates in Hz)."""
-    position, n_frames, lost, kind, rates = start, 0, 0, data[start : start + 4], []
-    while position < end:
-        header = data[position : position + 4]
-        frame = _read_header(header)
-        if frame is None or not _same_kind(kind, header):
-            following = _find_chain(data, position, end)
-            if following < 0:
-                tail = data[position:end]
-                if len(tail) < 4:  # a header cut off
-                    return n_frames, True, lost, tuple(rates)
-                lost += len(tail) if any(tail) and not tail.startswith(_TAIL_TAGS) else 0
-                break
-            lost += following - position
-            position, kind = following, data[following : following + 4]
-            continue
-        if position + frame.size > end:
-            return n_frames, True, lost, tuple(rates)
-        if frame.sample_rate not in rates:
-            rates.append(frame.sample_rate)
-        position, n_frames = position + frame.size, n_frames + 1
-    return n_frames, False, lost, tuple(rates)
-
-
-def _read_tag(frame: bytes) -> tuple[bool, int, int]:
-    """The tag in place of a first frame: (whether there is one, audio frames it counts, samples to trim)."""
-    if frame[36:40] == b"VBRI":
-        return True, int.from_bytes(frame[50:54], "big"), 0
-    at = next((i for i in (13, 21, 36, 15, 23, 38) if frame[i : i + 4] in (b"Xing", b"Info")), None)
-    if at is None:
-        return False, 0, 0
-    flags, at = frame[at + 7], at + 8
-    count = int.from_bytes(frame[at : at + 4], "big") if flags & 1 else 0
-    at += 4 * (flags & 1) + 4 * (flags >> 1 & 1) + 100 * (flags >> 2 & 1) + 4 * (flags >> 3 & 1)
-    gap = int.from_bytes(frame[at + 21 : at + 24], "big") if frame[at : at + 4] in (b"LAME", b"Lavc", b"Lavf") else 0
-    return True, count, (gap >> 12) + (gap & 0xFFF)
