@@ -1,7 +1,7 @@
 """What the closed shards of a store hold: the layout of each, its columns, and one sorted index over all of them.
 
 The index is a handful of numpy arrays, whatever the number of clips. A clip that stands in two shards, since its file
-changed or a run was killed at a bad moment, counts in the later one.
+has changed, counts in the later one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datamodules.samples import SAMPLE_DTYPES
 from datamodules.shards import COLUMNS, StoreError
 
 STORE_KIND = "audiocls PCM store"
-STORE_VERSION = 1
+STORE_VERSION = 2
 _DTYPES = tuple(SAMPLE_DTYPES.values())
 
 
@@ -50,7 +50,7 @@ def read_index(shards: list[Path], names: tuple[str, ...] = (), *, withdrawn: li
     """Merge the tables of closed shards.
 
     Args:
-        shards: paths, in the order in which they were closed.
+        shards: paths, in the order of their numbers.
         names: columns to read beside `clip_id`.
         withdrawn: clips to leave out although a shard holds them.
     """
@@ -74,16 +74,26 @@ def read_index(shards: list[Path], names: tuple[str, ...] = (), *, withdrawn: li
     return Index(ids[order], shard[order], row[order], {name: values[order] for name, values in merged.items()})
 
 
+def find_rows(ids: np.ndarray, clip_ids: np.ndarray | list[str]) -> np.ndarray:
+    """Positions of clips in an index's `clip_id`, int64, in the order asked for; -1 for those that it does not hold."""
+    asked = to_bytes(clip_ids)
+    at = np.searchsorted(ids, asked)
+    found = at < len(ids)
+    found[found] = ids[at[found]] == asked[found]
+    return np.where(found, at, -1).astype(np.int64)
+
+
 def read_state(path: Path) -> dict[str, Any]:
-    """`store.json` of any store. Raises StoreError if it is foreign or of a newer version."""
+    """`store.json` of any store. Raises StoreError if it is foreign or of another version."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise StoreError(f"{path} cannot be read ({error}): copy it again, or decode again") from None
     if not isinstance(state, dict) or state.get("format") != STORE_KIND:
         raise StoreError(f"{path} is not of a PCM store: give the folder that tools/decode_to_hdf.py has written")
-    if state["version"] > STORE_VERSION:
-        raise StoreError(f"{path} is of version {state['version']}, this reads up to {STORE_VERSION}: update audiocls")
+    if state["version"] != STORE_VERSION:
+        what = "update audiocls" if state["version"] > STORE_VERSION else "decode again, into a new folder"
+        raise StoreError(f"{path} is of version {state['version']}, this reads {STORE_VERSION}: {what}")
     return state
 
 
@@ -106,7 +116,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _read_layout_hdf5(path: Path) -> Layout:
-    with h5py.File(path, "r", locking=False) as file:
+    with _open_hdf5(path) as file:
         pcm = file["pcm"]
         if not isinstance(pcm, h5py.Dataset) or pcm.dtype not in _DTYPES or pcm.ndim != 2:
             raise ValueError("its pcm is not (samples, channels) in one of the store's sample formats")
@@ -115,6 +125,16 @@ def _read_layout_hdf5(path: Path) -> Layout:
             raise ValueError("its pcm is not contiguous")
         samples, channels = pcm.shape
         return Layout(offset, samples, channels, pcm.dtype)
+
+
+def _open_hdf5(path: Path) -> h5py.File:
+    """Without a lock, which network file systems may not have and a shard that never changes does not need."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r")  # this process has it open with a lock, and HDF5 allows one way at a time
 
 
 def _read_layout_npy(path: Path) -> Layout:
@@ -131,7 +151,7 @@ def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Columns of a shard's clips, texts as UTF-8 bytes. Raises StoreError if one is missing."""
     try:
         if path.suffix == ".h5":
-            with h5py.File(path, "r", locking=False) as file:
+            with _open_hdf5(path) as file:
                 return {name: np.asarray(file[f"clips/{name}"]) for name in names}
         with np.load(path.with_suffix(".clips.npz"), allow_pickle=False) as table:
             return {name: table[name] for name in names}

@@ -1,8 +1,7 @@
-"""Decoding in several processes, each at one file and one growing shard, none able to take the others down.
+"""Decoding in several processes, each at one slice of the plan, none able to take the others down.
 
-A decoder may crash in C or hang, so every clip is decoded in a worker process that the parent watches: one that dies or
-takes too long is ended and replaced, and the clip that it was at is reported as failed. The replacement goes on with
-the same shard, whose journal keeps what the dead worker had finished. Workers that lose their parent end by themselves.
+The parent watches them: one that dies or takes too long at a file is ended and replaced, the file has failed, and the
+replacement goes on behind it. Workers that lose their parent end by themselves.
 """
 
 from __future__ import annotations
@@ -11,177 +10,77 @@ import contextlib
 import math
 import os
 import signal
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import connection, get_context, resource_tracker
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from datamodules.decode import Decoded, DecodeError
-from datamodules.shards import ShardWriter, StoreError
-from datamodules.sources import Source
-
-_AHEAD = 2  # clips handed to a worker: the one it is at, and the next, so that it never waits for the parent
-_READY, _CLOSING, _CLOSED = "ready", "closing", "closed"
-
-Decoder = Callable[..., Decoded]
+from datamodules.plan import Slice
+from datamodules.shards import StoreError
+from datamodules.worker import IDLE, Outcome, Task, Work, run_worker
 
 
-class Outcome(NamedTuple):
-    """What became of one file.
-
-    Args:
-        clip_id: of the file.
-        source: its path.
-        outcome: "ok", "short", "salvaged" or "failed".
-        codec: by content; "unknown" where it was not recognised.
-        reason: one line; empty where the outcome is "ok".
-        seconds: of audio stored.
-        shard_bytes: samples in the worker's growing shard, in bytes.
-    """
-
-    clip_id: str
-    source: str
-    outcome: str
-    codec: str
-    reason: str
-    seconds: float = 0.0
-    shard_bytes: int = 0
+# Every core has a worker: threads of BLAS would wait for one another by turning round and round on the same cores.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
-class Work(NamedTuple):
-    """What every worker must know; picklable.
-
-    Args:
-        folder: of the store.
-        sample_rate: of the result, in Hz.
-        channels: of the result.
-        shard_format: "hdf5" or "npy".
-        decoder: called as `datamodules.decode.decode` is.
-    """
-
-    folder: Path
-    sample_rate: int
-    channels: int
-    shard_format: str
-    decoder: Decoder
-
-    def open_shard(self, number: int) -> ShardWriter:
-        """Begin a shard, or go on with the one of that number."""
-        return ShardWriter(self.folder, number, shard_format=self.shard_format, channels=self.channels)
-
-
-# In the worker ------------------------------------------------------------------------------------------------------
-
-
-def _run_worker(pipe: connection.Connection, work: Work) -> None:
-    _silence_libraries()
-    pipe.send(_READY)
-    shard: ShardWriter | None = None
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Variables for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
-        while (task := pipe.recv()) is not None:
-            source, number = task
-            if shard is not None and shard.number != number:
-                _close(shard, pipe)
-                shard = None
-            shard = shard or work.open_shard(number)
-            pipe.send(_decode_into(shard, source, work))
-        if shard is not None:
-            _close(shard, pipe)
-    except (EOFError, BrokenPipeError):
-        return  # the parent has gone: the part and its journal are for the next run
-    except OSError as error:  # a full disk
-        pipe.send(StoreError(f"{work.folder}: {error.strerror}; the same command goes on where it stopped"))
-    except StoreError as error:
-        pipe.send(error)
-
-
-def _close(shard: ShardWriter, pipe: connection.Connection) -> None:
-    pipe.send(_CLOSING)
-    shard.close()
-    pipe.send(_CLOSED)
-
-
-def _decode_into(shard: ShardWriter, source: Source, work: Work) -> Outcome:
-    path = os.path.abspath(source.path)
-    try:
-        decoded = work.decoder(source.path, sample_rate=work.sample_rate, channels=work.channels)
-        status = source.path.stat()
-    except DecodeError as error:
-        return Outcome(source.clip_id, path, "failed", error.codec, error.reason, shard_bytes=shard.nbytes)
-    except Exception as error:  # noqa: BLE001 - whatever one file does to a library must not end the run
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Outcome(source.clip_id, path, "failed", "unknown", reason, shard_bytes=shard.nbytes)
-    shard.add(
-        decoded.pcm,
-        clip_id=source.clip_id,
-        source=path,
-        source_bytes=status.st_size,
-        source_mtime=status.st_mtime,
-        **{name: value for name, value in decoded._asdict().items() if name != "pcm"},
-    )
-    seconds = len(decoded.pcm) / work.sample_rate
-    return Outcome(source.clip_id, path, decoded.status, decoded.codec, decoded.note, seconds, shard.nbytes)
-
-
-def _silence_libraries() -> None:
-    """libmpg123 writes its complaints to fd 2 from C; Python keeps a copy of the real one."""
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
-
-
-# In the parent ------------------------------------------------------------------------------------------------------
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class _Slot:
-    """One worker process at a time, and what it has been handed."""
+    """One worker process at a time, and the slice that it has been handed."""
 
-    def __init__(self, work: Work, number: int) -> None:
-        self.work, self.number = work, number
-        self.pending: deque[Source] = deque()
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.slice: Slice | None = None
+        self.told: int | None = None  # clips of the slice that it has told of
         self.start()
 
-    def start(self) -> None:
-        """Start a worker process, in place of one that has ended."""
+    def start(self, blame: str = "") -> None:
+        """Start a worker process, in place of one that has ended and why."""
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_run_worker, args=(theirs, self.work), daemon=True)
+        self.process = context.Process(target=run_worker, args=(theirs, self.work), daemon=True)
         # A worker is born deaf to Ctrl-C, which reaches the whole group, also before it can say so itself.
         resource_tracker.ensure_running()  # its own start would let Ctrl-C through again
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            self.process.start()
+            with _environment(_ONE_THREAD):
+                self.process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        self.state, self.finished = "", False
+        self.blame, self.finished = blame, False
         self.since = math.inf  # a clip's time runs from when the worker is at it
 
-    def hand(self, source: Source) -> None:
-        """Give the worker another file."""
-        self.pending.append(source)
-        self._send((source, self.number))
-        if len(self.pending) == 1 and self.state == _READY:
-            self.since = time.monotonic()
-
-    def finish(self) -> None:
-        """Let the worker close its shard and leave once it has done what it was handed."""
-        self._send(None)
-        self.finished = True
-
-    def _send(self, task: Any) -> None:
+    def hand(self, waiting: deque[Slice]) -> None:
+        """Give an idle worker the slice that its forerunner died at, or another, or let it leave."""
+        if not self.blame:
+            self.slice, self.told = (waiting.popleft() if waiting else None), None
+        self.finished = self.slice is None
+        task = None if self.slice is None else Task(self.slice, self.told, self.blame)
+        self.blame, self.told = "", None
         with contextlib.suppress(OSError):  # it has died: the closed pipe says so at the next look
             self.pipe.send(task)
 
-    def note(self, message: str) -> None:
-        """Take notice of a message that is no outcome."""
-        closing = message == _CLOSING
-        self.state = _CLOSING if closing else _READY
-        self.since = math.inf if closing or not self.pending else time.monotonic()
+    def note(self, told: int) -> None:
+        """The worker has told of so many clips of its slice and is at the next, or closes the shard."""
+        assert self.slice is not None
+        self.told = told
+        self.since = time.monotonic() if told < len(self.slice.clips) else math.inf
 
     def end(self) -> None:
         """Kill the worker, if it still runs."""
@@ -190,58 +89,36 @@ class _Slot:
         self.pipe.close()
 
 
-def decode_all(
-    sources: list[Source],
-    work: Work,
-    *,
-    workers: int,
-    numbers: Iterator[int],
-    shard_bytes: int,
-    clip_timeout: float,
-) -> Iterator[Outcome]:
-    """Decode files into shards, which are closed when the iterator ends; yields what became of each, as it is known.
+def write_slices(slices: list[Slice], work: Work, *, workers: int, clip_timeout: float) -> Iterator[Outcome]:
+    """Make shards of slices; yields what became of each file, as it is known.
 
     Args:
-        sources: files to decode.
+        slices: that nobody else works on, those begun before included.
         work: settings.
         workers: number of processes.
-        numbers: of the shards to write, none of them in use.
-        shard_bytes: samples in a shard at which the next is begun.
         clip_timeout: seconds after which a clip is given up.
     Raises:
         StoreError: if a worker cannot start or cannot write.
     """
-    waiting = deque(sources)
-    slots = [_Slot(work, next(numbers)) for _ in range(min(workers, len(sources)))]
+    waiting = deque(slices)
+    slots = [_Slot(work) for _ in range(min(workers, len(slices)))]
     try:
         while slots:
-            for slot in list(slots):
-                _feed(slot, waiting)
             for slot, message in _listen(slots, clip_timeout):
                 if isinstance(message, StoreError):
                     raise message
                 if isinstance(message, Outcome):
-                    slot.pending.popleft()
-                    slot.note(_READY)
-                    if message.shard_bytes >= shard_bytes:
-                        slot.number = next(numbers)
+                    slot.note((slot.told or 0) + 1)
                     yield message
-                elif message is None:
-                    yield from _bury(slot, slots, waiting, clip_timeout)
-                else:
+                elif isinstance(message, int):
                     slot.note(message)
+                elif message == IDLE:
+                    slot.hand(waiting)
+                else:
+                    _bury(slot, slots, clip_timeout)
     finally:
         for slot in slots:
             slot.end()
-
-
-def _feed(slot: _Slot, waiting: deque[Source]) -> None:
-    if slot.finished:
-        return
-    while waiting and len(slot.pending) < _AHEAD:
-        slot.hand(waiting.popleft())
-    if not slot.pending and slot.state == _READY:
-        slot.finish()
 
 
 def _listen(slots: list[_Slot], clip_timeout: float) -> Iterator[tuple[_Slot, Any]]:
@@ -259,8 +136,8 @@ def _listen(slots: list[_Slot], clip_timeout: float) -> Iterator[tuple[_Slot, An
             yield slot, None
 
 
-def _bury(slot: _Slot, slots: list[_Slot], waiting: deque[Source], clip_timeout: float) -> Iterator[Outcome]:
-    """Take leave of a worker that has finished, or blame the clip that it died of and replace it."""
+def _bury(slot: _Slot, slots: list[_Slot], clip_timeout: float) -> None:
+    """Take leave of a worker that has finished, or replace it and blame the clip that it died of."""
     late = time.monotonic() - slot.since > clip_timeout
     if not late:
         slot.process.join(10)
@@ -272,12 +149,7 @@ def _bury(slot: _Slot, slots: list[_Slot], waiting: deque[Source], clip_timeout:
     how = f"the decoder left with {code}"
     if code is not None and code < 0:
         how = f"the decoder was ended by {signal.Signals(-code).name}"
-    if slot.state != _READY or not slot.pending:
-        what = "close its shard" if slot.state else "start"
+    if slot.since == math.inf:
+        what = "start" if slot.slice is None else f"open or close shard {slot.slice.number}"
         raise StoreError(f"{slot.work.folder}: a worker could not {what}: {how}")
-    source = slot.pending.popleft()
-    waiting.extendleft(reversed(slot.pending))
-    slot.pending.clear()
-    slot.start()
-    reason = f"took longer than {clip_timeout:g} s" if late else how
-    yield Outcome(source.clip_id, os.path.abspath(source.path), "failed", "unknown", reason)
+    slot.start(f"took longer than {clip_timeout:g} s" if late else how)
