@@ -3,65 +3,94 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import shlex
 import sys
-import time
-from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 # Run as `python tools/decode_to_hdf.py`, Python looks beside this file for modules, not in the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tqdm import tqdm
-
 import datamodules
+import verify_store
 from datamodules.sources import Source, find_sources
+from decode_report import Progress, describe, summarise, to_json
+from ranks import find_rank
 
 if TYPE_CHECKING:
-    from datamodules.pool import Outcome
     from datamodules.writer import Summary
 
 MEBIBYTE = 1 << 20
-EXAMPLES = """
+USAGE = "decode_to_hdf.py SOURCE --out STORE --sample-rate HZ [options]"
+EPILOG = """
+Run it again to go on, to add files, or to decode what has changed: what is stored is not decoded again.
+exit status: 0; 1, more failures than allowed, or --verify found something; 2, wrong arguments; 130, stopped by Ctrl-C
+
 examples:
   python tools/decode_to_hdf.py ~/audio --out stores/audio --sample-rate 16000
   python tools/decode_to_hdf.py clips.csv --out stores/clips --sample-rate 22050 --format npy
   python tools/decode_to_hdf.py --dataset fma --root ~/fma --out stores/fma --sample-rate 22050 --allow-failures 20
+  sbatch --array=0-15 --wrap "python tools/decode_to_hdf.py /data/audio --out /data/store --sample-rate 32000"
 """
 EXIT_FAILURES, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One line, without the usage in front of it."""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message} (see --help)\n")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def build_parser() -> verify_store.Parser:
+    parser = verify_store.Parser(
         prog="decode_to_hdf.py",
+        usage=USAGE,
         description=__doc__,
-        epilog=EXAMPLES,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("source", nargs="?", type=Path, help="folder of audio files, or CSV table with a column path")
-    add("--dataset", metavar="NAME", help=f"in place of SOURCE: one of {', '.join(datamodules.__all__)}")
-    add("--root", type=Path, metavar="DIR", help="folder of the data set, with --dataset")
+    add = parser.add_argument_group("first of all").add_argument
+    add("source", nargs="?", type=Path, metavar="SOURCE", help="folder of audio files, or CSV table with a column path")
     add("--out", type=Path, required=True, metavar="STORE", help="folder of the store; a new one, or one to go on with")
     add("--sample-rate", type=int, required=True, metavar="HZ", help="of the stored PCM")
-    add("--channels", type=int, default=1, metavar="N", help="of the stored PCM (default 1, their mean)")
+    add("--dry-run", action="store_true", help="say what would be decoded and how large it will be; write nothing")
+
+    add = parser.add_argument_group("a known data set in place of SOURCE").add_argument
+    add("--dataset", metavar="NAME", help=f"one of {', '.join(datamodules.__all__)}")
+    add("--root", type=Path, metavar="DIR", help="its folder")
+
+    add = parser.add_argument_group("what is stored (the same in every run on a store)").add_argument
     add(
-        "--workers", type=int, default=len(os.sched_getaffinity(0)), metavar="N", help="processes (default %(default)s)"
+        "--channels",
+        type=_channels,
+        default=1,
+        metavar="N",
+        help="default 1, their mean; or native, as most files have",
     )
+    add("--dtype", choices=("int16", "int32", "float32", "mulaw"), default="int16", help="of a sample (default int16)")
+    add("--max-seconds", type=float, metavar="S", help="keep only the beginning of longer clips")
     add("--format", choices=("hdf5", "npy"), default="hdf5", help="of the shards (default hdf5)")
+
+    add = parser.add_argument_group("the run").add_argument
+    cores = len(os.sched_getaffinity(0))
+    add("--workers", type=int, default=cores, metavar="N", help="processes (default %(default)s, the cores)")
     add("--allow-failures", type=int, default=0, metavar="N", help="failed clips that still exit 0 (default 0)")
+    add("--clip-timeout", type=float, default=300, metavar="S", help="give a clip up after that long (default 300)")
     add("--shard-size", type=float, default=512, metavar="MIB", help="PCM in a shard (default 512)")
-    add("--clip-timeout", type=float, default=300, metavar="S", help="time for one clip (default 300 s)")
+    add("--verify", action="store_true", help="when all is decoded, read the whole store and check it")
+    add("--summary", metavar="FILE", help="write what was done as JSON; - for the standard output")
+
+    add = parser.add_argument_group("many machines, one store (default: as Slurm or torchrun say)").add_argument
+    add("--rank", type=int, metavar="R", help="which one this is, from 0")
+    add("--world-size", type=int, metavar="W", help="how many there are")
     return parser
+
+
+def _channels(text: str) -> int | None:
+    if text == "native":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or native, got {text!r}") from None
 
 
 def list_sources(arguments: argparse.Namespace) -> list[Source]:
@@ -86,58 +115,82 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "")
 
 
-class Progress:
-    """The bar: clips, hours of audio, times real time, failures, time left."""
-
-    def __init__(self) -> None:
-        self.began, self.seconds, self.failed = time.monotonic(), 0.0, 0
-        self.bar: tqdm | None = None
-
-    def start(self, kept: int, todo: int) -> None:
-        if kept:
-            print(f"{kept} clips are in the store already, {todo} to decode")
-        self.began = time.monotonic()
-        self.bar = tqdm(total=todo, unit="clip", disable=not todo, dynamic_ncols=True, mininterval=0.5)
-
-    def step(self, outcome: Outcome) -> None:
-        assert self.bar is not None
-        self.seconds += outcome.seconds
-        self.failed += outcome.outcome == "failed"
-        text = f"{self.seconds / 3600:.2f} h, {self.speed:.0f} x real time, {self.failed} failed"
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update()
-
-    @property
-    def elapsed(self) -> float:
-        return time.monotonic() - self.began
-
-    @property
-    def speed(self) -> float:
-        return self.seconds / max(self.elapsed, 1e-9)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
+def check(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for what argparse lets pass and `write_store` does not know."""
+    if arguments.allow_failures < 0:
+        raise ValueError(f"--allow-failures must be at least 0, got {arguments.allow_failures}")
+    if arguments.dry_run and (arguments.summary or arguments.verify):
+        raise ValueError("--dry-run decodes nothing to sum up or verify: leave --summary and --verify out")
+    if arguments.summary not in (None, "-") and not Path(arguments.summary).parent.is_dir():
+        raise ValueError(f"--summary must lie in a folder that exists, got {arguments.summary}")
 
 
-def summarise(summary: Summary, progress: Progress, out: Path) -> str:
-    """The last lines that a run prints."""
-    size = summary.nbytes / MEBIBYTE
-    lines = [f"stored    {summary.clips} clips, {summary.seconds / 3600:.2f} h, {size:.0f} MiB in {out}"]
-    if summary.decoded:
-        lines.append(f"took      {progress.elapsed:.0f} s, {progress.speed:.0f} x real time")
-    reasons = Counter(failure.reason for failure in summary.failures)
-    for reason, count in reasons.most_common(5):
-        names = [failure.clip_id for failure in summary.failures if failure.reason == reason]
-        more = ", ..." if count > 3 else ""
-        lines.append(f"failed    {count}: {reason} ({', '.join(names[:3])}{more})")
-    if len(reasons) > 5:
-        lines.append(f"failed    {sum(count for _, count in reasons.most_common()[5:])}: for other reasons")
-    if summary.short or summary.salvaged:
-        lines.append(f"damaged   {summary.short} cut short, {summary.salvaged} salvaged with parts lost (stored)")
-    if summary.failures or summary.short or summary.salvaged:
-        lines.append(f"listed in {out / 'failures.csv'}")
-    return "\n".join(lines)
+def preview(arguments: argparse.Namespace) -> None:
+    """The dry run."""
+    from datamodules.forecast import forecast  # noqa: PLC0415 - loads every decoder; --help need not wait for them
+    from datamodules.worker import Settings  # noqa: PLC0415 - as above
+
+    asked = Settings(
+        sample_rate=arguments.sample_rate,
+        channels=arguments.channels or 0,
+        exact_channels=arguments.channels is None,
+        sample_format=arguments.dtype,
+        max_seconds=arguments.max_seconds,
+        shard_format=arguments.format,
+    )
+    print(describe(forecast(list_sources(arguments), arguments.out, asked), arguments.out))
+
+
+def decode(arguments: argparse.Namespace, progress: Progress) -> Summary:
+    """Decode what is not in the store yet, under a progress bar."""
+    from datamodules.writer import write_store  # noqa: PLC0415 - as above
+
+    own = find_rank(arguments.rank, arguments.world_size, os.environ)
+    if own.origin:
+        print(f"rank {own.rank} of {own.world_size}, by {own.origin}", file=sys.stderr)
+    return write_store(
+        list_sources(arguments),
+        arguments.out,
+        sample_rate=arguments.sample_rate,
+        channels=arguments.channels,
+        sample_format=arguments.dtype,
+        max_seconds=arguments.max_seconds,
+        shard_format=arguments.format,
+        shard_bytes=round(arguments.shard_size * MEBIBYTE),
+        workers=arguments.workers,
+        rank=own.rank,
+        world_size=own.world_size,
+        clip_timeout=arguments.clip_timeout,
+        on_start=progress.start,
+        on_clip=progress.step,
+    )
+
+
+def finish(arguments: argparse.Namespace, summary: Summary, progress: Progress) -> int:
+    """Say what was done, verify where asked, and return the exit status."""
+    # JSON on the standard output stands there alone.
+    say = partial(print, file=sys.stderr if arguments.summary == "-" else sys.stdout)
+    say(summarise(summary, progress, arguments.out))
+    text = json.dumps(to_json(summary, progress), indent=1)
+    if arguments.summary == "-":
+        print(text)
+    elif arguments.summary:
+        Path(arguments.summary).write_text(text + "\n", encoding="utf-8")
+    status, n_failed = 0, len(summary.failures)
+    if arguments.verify and not summary.pending:
+        findings, seconds = verify_store.check(arguments.out, workers=arguments.workers)
+        say(verify_store.report(arguments.out, findings, seconds))
+        status = EXIT_FAILURES if findings else 0
+    if n_failed > arguments.allow_failures:
+        print(
+            f"failed clips: {n_failed}, --allow-failures is {arguments.allow_failures}: mend them and run again, "
+            f"or accept them with --allow-failures {n_failed}",
+            file=sys.stderr,
+        )
+        return EXIT_FAILURES
+    if not status and not summary.pending:
+        say(f"next      audiocls fit --config CONFIG.yaml --data.store {shlex.quote(str(arguments.out))}")
+    return status
 
 
 def main() -> int:
@@ -146,22 +199,13 @@ def main() -> int:
     arguments = parser.parse_args()
     progress = Progress()
     try:
-        from datamodules.writer import write_store  # noqa: PLC0415 - loads every decoder; --help need not wait for them
-
-        if arguments.allow_failures < 0:
-            raise ValueError(f"--allow-failures must be at least 0, got {arguments.allow_failures}")
-        summary = write_store(
-            list_sources(arguments),
-            arguments.out,
-            sample_rate=arguments.sample_rate,
-            channels=arguments.channels,
-            shard_format=arguments.format,
-            shard_bytes=round(arguments.shard_size * MEBIBYTE),
-            workers=arguments.workers,
-            clip_timeout=arguments.clip_timeout,
-            on_start=progress.start,
-            on_clip=progress.step,
-        )
+        check(arguments)
+        if arguments.dry_run:
+            preview(arguments)
+            return 0
+        summary = decode(arguments, progress)
+        progress.close()
+        return finish(arguments, summary, progress)
     except (ValueError, OSError) as error:
         progress.close()
         parser.exit(EXIT_USAGE, f"{parser.prog}: {error}\n")
@@ -169,18 +213,6 @@ def main() -> int:
         progress.close()
         print("stopped: the same command goes on where it stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
-    progress.close()
-    print(summarise(summary, progress, arguments.out))
-    n_failed = len(summary.failures)
-    if n_failed > arguments.allow_failures:
-        print(
-            f"failed clips: {n_failed}, --allow-failures is {arguments.allow_failures}: mend them and run again, "
-            f"or accept them with --allow-failures {n_failed}",
-            file=sys.stderr,
-        )
-        return EXIT_FAILURES
-    print(f"next      audiocls fit --config CONFIG.yaml --data.store {shlex.quote(str(arguments.out))}")
-    return 0
 
 
 if __name__ == "__main__":

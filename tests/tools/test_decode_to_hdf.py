@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 
+import decode_to_hdf
+from datamodules.samples import SAMPLE_DTYPES
+from datamodules.shards import SHARD_FORMATS
 from datamodules.store import Store
 
-TOOL = Path(__file__).parents[2] / "tools" / "decode_to_hdf.py"
+TOOL = Path(decode_to_hdf.__file__)
 RATE = 16000
 
 
@@ -75,7 +78,7 @@ def test_killed_at_several_moments_it_ends_as_if_it_had_not_been(audio: Path, st
         assert not (out / "store.json").exists()
     finished = run(*command[2:])
     assert finished.returncode == 0, finished.stderr
-    assert "clips are in the store already" in finished.stdout
+    assert "clips are in the store already" in finished.stderr
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
     pd.testing.assert_frame_equal(content(out), content(stored))
 
@@ -119,21 +122,92 @@ def test_summary_names_what_failed_and_what_is_damaged(audio: Path, stored: Path
     assert "audiocls fit --config" in allowed.stdout
 
 
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    """The tool as a module, for what need not start a process."""
-    specification = importlib.util.spec_from_file_location("decode_to_hdf", TOOL)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def test_dry_run_says_what_would_come_and_writes_nothing(tones: Path, tone_files: Path, tmp_path: Path) -> None:
+    def lines(out: Path, *more: object) -> dict[str, str]:
+        finished = run(tone_files, "--out", out, "--sample-rate", 8000, "--dry-run", *more)
+        assert finished.returncode == 0, finished.stderr
+        return {line[:10].strip(): line[10:] for line in finished.stdout.splitlines()}
+
+    told = re.fullmatch(
+        r"30 files, about 0\.00 h and (\S+) GB \(int16, 1 channel, 8000 Hz\)", lines(tmp_path / "new")["to decode"]
+    )
+    assert told is not None
+    # a wav's header is exact, the text gives three digits
+    assert float(told[1]) * 1e9 == pytest.approx(2 * Store(tones).lengths.sum(), rel=0.005)
+    half = lines(tmp_path / "new", "--max-seconds", 0.01, "--dtype", "float32")["to decode"]
+    assert f"{30 * 0.01 * 8000 * 4 / 1e9:.3g} GB (float32" in half
+    assert list(tmp_path.iterdir()) == []
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tones.iterdir()}
+    again = lines(tones)
+    assert again["stored"] == f"30 of them already, in {tones}"
+    assert again["to decode"].startswith("0 files, about 0.00 h and 0 GB")
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tones.iterdir()} == before
+
+
+def test_dry_run_refuses_what_the_run_would_refuse(tone_files: Path, tones: Path) -> None:
+    finished = run(tone_files, "--out", tones, "--sample-rate", 11025, "--dry-run")
+    assert finished.returncode == 2
+    assert "was begun with --sample-rate 8000, not --sample-rate 11025: type --sample-rate 8000" in finished.stderr
+
+
+def test_summary_on_the_standard_output_stands_there_alone(audio: Path, stored: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp3").write_bytes((audio / "clip00.mp3").read_bytes())
+    (tmp_path / "in" / "empty.mp3").touch()
+    finished = run(tmp_path / "in", "--out", tmp_path / "s", "--sample-rate", RATE, "--summary", "-", "--verify")
+    assert finished.returncode == 1
+    summary = json.loads(finished.stdout)
+    assert (summary["clips"], summary["pending"], summary["silent"]) == (1, 0, 0)
+    assert summary["failures"][0]["clip_id"] == "empty.mp3"
+    assert summary["failures"][0]["reason"] == "empty file (0 bytes)"
+    assert "every byte is as it was written" in finished.stderr
+
+
+def test_native_channels_formats_and_lengths_are_stored(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    noise = 0.3 * np.random.default_rng(0).standard_normal((2 * RATE, 2))
+    soundfile.write(tmp_path / "in" / "a.wav", noise, RATE, subtype="FLOAT")
+    settings = ("--channels", "native", "--dtype", "float32", "--max-seconds", 0.5, "--format", "npy")
+    finished = run(tmp_path / "in", "--out", tmp_path / "s", "--sample-rate", RATE, *settings)
+    assert finished.returncode == 0, finished.stderr
+    pcm = np.load(tmp_path / "s" / "shard-00000.npy")
+    np.testing.assert_array_equal(pcm, noise[: RATE // 2].astype(np.float32))
+
+
+def test_ranks_by_the_environment_make_one_store(audio: Path, stored: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(TOOL), str(audio), "--out", str(tmp_path / "s"), "--sample-rate", str(RATE)]
+    command += ["--workers", "1", "--verify"]
+    ends = []
+    for rank in (1, 0):
+        environment = os.environ | {"RANK": str(rank), "WORLD_SIZE": "2"}
+        ends.append(subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120))
+        assert f"rank {rank} of 2, by RANK and WORLD_SIZE" in ends[-1].stderr
+        assert ends[-1].returncode == 0, ends[-1].stderr
+    assert "1 shards of other ranks: the store is whole when the last has ended" in ends[0].stdout
+    assert "next " not in ends[0].stdout
+    assert "every byte is as it was written" not in ends[0].stdout
+    assert "every byte is as it was written" in ends[1].stdout
+    pd.testing.assert_frame_equal(content(tmp_path / "s"), content(stored))
+
+
+def test_summary_counts_what_is_odd_about_clips(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    ramp = np.linspace(-0.1, 0.1, RATE)
+    sounds = {"silent": 0 * ramp, "clipped": 15 * ramp, "offset": ramp + 0.2, "sound": ramp}
+    for name, samples in sounds.items():
+        soundfile.write(tmp_path / "in" / f"{name}.wav", samples, RATE, subtype="FLOAT")
+    finished = run(tmp_path / "in", "--out", tmp_path / "s", "--sample-rate", RATE)
+    printed = [line.split()[:2] for line in finished.stdout.splitlines()]
+    assert printed[2:5] == [["silent", "1"], ["clipped", "1"], ["offset", "1"]]
+    (tmp_path / "in" / "sound.wav").unlink()
+    finished = run(tmp_path / "in", "--out", tmp_path / "s", "--sample-rate", RATE)
+    assert "gone      1 clips kept whose file is no longer there" in finished.stdout
 
 
 @pytest.mark.parametrize("name", ["AudioFolder", "audio_folder", "audio-folder"])
-def test_data_set_lists_its_files_by_name(tool: ModuleType, audio: Path, name: str) -> None:
+def test_data_set_lists_its_files_by_name(audio: Path, name: str) -> None:
     arguments = ["--dataset", name, "--root", str(audio.parent), "--out", "s", "--sample-rate", "8000"]
-    sources = tool.list_sources(tool.build_parser().parse_args(arguments))
+    sources = decode_to_hdf.list_sources(decode_to_hdf.build_parser().parse_args(arguments))
     assert sources[0].clip_id == "kick/clip00.mp3"
 
 
@@ -154,10 +228,17 @@ def test_data_set_lists_its_files_by_name(tool: ModuleType, audio: Path, name: s
         ([".", "--out", "s", "--sample-rate", "8k"], "argument --sample-rate: invalid int value: '8k'"),
         ([".", "--out", "s", "--sample-rate", "8000", "--allow-failures", "-1"], "--allow-failures must be at least 0"),
         ([".", "--out", "s", "--sample-rate", "8000"], "holds no audio file: looked below it for .mp3"),
+        ([".", "--out", "s", "--sample-rate", "8000", "--channels", "two"], "must be a number or native, got 'two'"),
+        ([".", "--out", "s", "--sample-rate", "8000", "--dtype", "int24"], "invalid choice: 'int24'"),
+        ([".", "--out", "s", "--sample-rate", "8000", "--rank", "1"], "--rank and --world-size go together"),
+        ([".", "--out", "s", "--sample-rate", "8000", "--summary", "no/x.json"], "must lie in a folder that exists"),
+        (
+            [".", "--out", "s", "--sample-rate", "8000", "--dry-run", "--verify"],
+            "--dry-run decodes nothing to sum up or verify: leave --summary and --verify out",
+        ),
     ],
 )
 def test_wrong_arguments_end_in_one_line(
-    tool: ModuleType,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -167,7 +248,7 @@ def test_wrong_arguments_end_in_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["decode_to_hdf.py", *arguments])
     with pytest.raises(SystemExit) as caught:
-        tool.main()
+        decode_to_hdf.main()
     errors = capsys.readouterr().err
     assert caught.value.code == 2
     assert message in errors
@@ -176,14 +257,17 @@ def test_wrong_arguments_end_in_one_line(
 
 
 def test_help_needs_neither_torch_nor_a_decoder() -> None:
-    code = (
-        "import runpy, sys; sys.argv = ['decode_to_hdf.py', '--help']\n"
-        f"try: runpy.run_path({str(TOOL)!r}, run_name='__main__')\n"
-        "except SystemExit: pass\n"
-        "loaded = {'torch', 'av', 'soundfile', 'h5py', 'pandas'} & sys.modules.keys()\n"
-        "assert not loaded, loaded"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
+    command = [sys.executable, "-X", "importtime", str(TOOL), "--help"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "argparse" in loaded
+    assert not {"torch", "av", "soundfile", "h5py", "numpy", "pandas"} & loaded
+
+
+def test_help_offers_every_format_there_is() -> None:
+    text = decode_to_hdf.build_parser().format_help()
+    for option, names in (("--dtype", SAMPLE_DTYPES), ("--format", SHARD_FORMATS)):
+        assert f"{option} {{{','.join(names)}}}" in text
 
 
 def test_workers_load_no_torch() -> None:
