@@ -18,7 +18,7 @@ import yaml
 from audiocls.classifier import Classifier
 from audiocls.runs import find_checkpoint, find_config, read_checkpoint
 from audiocls.terminal import quiet_libraries
-from datamodules.crops import all_windows, pad_short
+from datamodules.crops import all_windows, pad_short, padded_length
 from datamodules.decode import DecodeError, decode
 from datamodules.sources import find_sources
 
@@ -70,8 +70,11 @@ def classify(classifier: Classifier, path: Path, *, batch_size: int = 64) -> np.
     n_channels = classifier.head.n_channels
     pcm = decode(path, sample_rate=classifier.sample_rate, channels=n_channels).pcm.T
     length = pcm.shape[1]
-    n_samples = round(classifier.clip_seconds * classifier.sample_rate) if classifier.clip_seconds else length
-    hop = round(classifier.hop_seconds * classifier.sample_rate) if classifier.hop_seconds else n_samples
+    hop = max(round(classifier.hop_seconds * classifier.sample_rate), 1)
+    if classifier.clip_seconds is None:
+        n_samples = int(padded_length(np.array(length), hop))
+    else:
+        n_samples = round(classifier.clip_seconds * classifier.sample_rate)
     _, starts = all_windows(np.array([length]), n_samples, hop)
     total = np.zeros(len(classifier.class_names))
     for first in range(0, len(starts), batch_size):

@@ -16,24 +16,19 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from datamodules.crops import Padding
-from datamodules.dataset import (
-    Batch,
-    ClipDataset,
-    Clips,
-    EvaluationBatches,
-    ResumableLoader,
-    TrainBatches,
-)
+from datamodules.dataset import Batch, ClipDataset, Clips, EvaluationBatches, TrainBatches
+from datamodules.loader import BatchLoader, ResumableLoader
+from datamodules.orders import BalancedOrder, BlockedOrder, Order, OrderName, RandomOrder, rarest_class
+from datamodules.samples import from_float, to_float
 from datamodules.sources import Source, find_sources
 from datamodules.splits import SPLITS, check_table, labels_of
 from datamodules.store import Store
@@ -42,6 +37,7 @@ log = logging.getLogger(__name__)
 
 Task = Literal["multiclass", "multilabel"]
 Split = Literal["train", "validation", "test"]
+Loader = TypeVar("Loader", bound=BatchLoader)
 
 
 class AudioDataModule(pl.LightningDataModule):
@@ -50,13 +46,20 @@ class AudioDataModule(pl.LightningDataModule):
     Args:
         store: folder written by tools/decode_to_hdf.py.
         root: folder (or table) of the data set itself, for what the store does not hold.
-        clip_seconds: length of training crops and evaluation windows, in seconds.
+        clip_seconds: length of training crops and evaluation windows, in seconds; None (null) takes clips whole, those
+            of about one length together.
         sample_rate: rate that the store must have, in Hz; left out, the store's own is taken.
-        hop_seconds: from one evaluation window to the next; left out, `clip_seconds`.
+        hop_seconds: from one evaluation window to the next; left out, `clip_seconds`. Whole clips are padded to a
+            multiple of it, left out of 1 s.
         padding: "zero" puts silence behind clips shorter than `clip_seconds`, "repeat" repeats them.
         batch_size: crops (or windows) a batch on each process.
+        order: of training: "random" visits every clip once an epoch; "balanced" every class equally often, by the
+            rarest of a clip's labels; "blocked" every clip once, in runs of neighbours, for disks that seek.
         seed: of the order of clips and of the crops.
-        num_workers: processes that read; 0 reads in the training process, the quickest for mapped shards.
+        threads: that fill batches ahead of training; more than one where the disk is slower than the training.
+        num_workers: processes that read in place of threads.
+        mapped: whether shards are mapped into memory; false reads with system calls, for network file systems on which
+            mapped files are slow or fail.
         allow_missing: clips of the table that may be absent from the store without ending the run.
     Raises:
         ValueError: for settings out of range, a store at another rate, or clips missing from the store.
@@ -69,26 +72,34 @@ class AudioDataModule(pl.LightningDataModule):
         store: str,
         root: str | None = None,
         *,
-        clip_seconds: float,
+        clip_seconds: float | None,
         sample_rate: int | None = None,
         hop_seconds: float | None = None,
         padding: Padding = "zero",
         batch_size: int = 64,
+        order: OrderName = "random",
         seed: int = 0,
+        threads: int = 1,
         num_workers: int = 0,
+        mapped: bool = True,
         allow_missing: int = 0,
     ) -> None:
         super().__init__()
-        if clip_seconds <= 0 or (hop_seconds is not None and hop_seconds <= 0):
+        if (clip_seconds is not None and clip_seconds <= 0) or (hop_seconds is not None and hop_seconds <= 0):
             raise ValueError(f"clip_seconds and hop_seconds must be above 0, got {clip_seconds} and {hop_seconds}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if batch_size < 1 or threads < 1 or num_workers < 0:
+            raise ValueError(
+                f"batch_size and threads must be at least 1 and num_workers at least 0, "
+                f"got {batch_size}, {threads} and {num_workers}"
+            )
         self.store_path = Path(store)
         self.root = Path(root) if root is not None else None
-        self.clip_seconds, self.hop_seconds = clip_seconds, hop_seconds or clip_seconds
+        self.clip_seconds, self.hop_seconds = clip_seconds, hop_seconds or clip_seconds or 1.0
         self.padding: Padding = padding
-        self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
+        self.batch_size, self.order, self.seed = batch_size, order, seed
+        self.threads, self.num_workers, self.mapped = threads, num_workers, mapped
         self.allow_missing = allow_missing
+        self._copies: torch.cuda.Stream | None = None
         self.expected_sample_rate = sample_rate
 
     # --- what a data set says ---
@@ -113,7 +124,7 @@ class AudioDataModule(pl.LightningDataModule):
     @cached_property
     def store(self) -> Store:
         """The opened PCM store."""
-        store = Store(self.store_path)
+        store = Store(self.store_path, mapped=self.mapped)
         if self.expected_sample_rate not in (None, store.sample_rate):
             raise ValueError(
                 f"{self.store_path} holds {store.sample_rate} Hz audio but the configuration asks for "
@@ -178,8 +189,8 @@ class AudioDataModule(pl.LightningDataModule):
         return self._part(split)["clip_id"].tolist()
 
     def audio(self, split: Split, clip: int) -> np.ndarray:
-        """Samples of one clip as stored, int16 (samples, channels)."""
-        return self.store.read(int(self.clips(split).rows[clip]))
+        """Samples of one clip, int16 whatever the store's format, (samples, channels)."""
+        return from_float(to_float(self.store.read(int(self.clips(split).rows[clip]))))[0]
 
     def clips(self, split: Split) -> Clips:
         """A split as arrays."""
@@ -204,9 +215,9 @@ class AudioDataModule(pl.LightningDataModule):
     # --- loaders ---
 
     @property
-    def clip_samples(self) -> int:
-        """Length of a crop or window, in samples."""
-        return max(round(self.clip_seconds * self.sample_rate), 1)
+    def clip_samples(self) -> int | None:
+        """Length of a crop or window, in samples; None where clips are taken whole."""
+        return None if self.clip_seconds is None else max(round(self.clip_seconds * self.sample_rate), 1)
 
     def setup(self, stage: str) -> None:
         """Read and check the table, so that whatever is wrong is said before the first step."""
@@ -215,64 +226,83 @@ class AudioDataModule(pl.LightningDataModule):
 
     def batches_per_epoch(self, *, world_size: int = 1) -> int:
         """Training batches of each process in an epoch."""
-        return len(self._train_batches(rank=0, world_size=world_size))
+        return len(self._train_batches(self.clips("train"), rank=0, world_size=world_size))
 
     def train_dataloader(self) -> ResumableLoader:
         """Random crops, a pure function of (seed, epoch, index)."""
         rank, world_size = self._rank()
-        return ResumableLoader(
-            self._dataset("train"),
-            self._train_batches(rank=rank, world_size=world_size),
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        clips = self.clips("train")
+        batches = self._train_batches(clips, rank=rank, world_size=world_size)
+        return self._loader(ResumableLoader, clips, batches)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> BatchLoader:
         """Every window of every validation clip."""
         return self._evaluation_loader("validation")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> BatchLoader:
         """Every window of every test clip."""
         return self._evaluation_loader("test")
 
-    def _train_batches(self, *, rank: int, world_size: int) -> TrainBatches:
+    def _train_batches(self, clips: Clips, *, rank: int, world_size: int) -> TrainBatches:
         return TrainBatches(
-            self.clips("train").lengths,
+            clips.lengths,
             n_samples=self.clip_samples,
             batch_size=self.batch_size,
+            order=self._order(clips),
             seed=self.seed,
             rank=rank,
             world_size=world_size,
         )
 
-    def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+    def _order(self, clips: Clips) -> Order:
+        if self.order == "balanced":
+            return BalancedOrder(rarest_class(clips.targets.numpy()), self.seed)
+        return (BlockedOrder if self.order == "blocked" else RandomOrder)(len(clips), self.seed)
+
+    def _evaluation_loader(self, split: Split) -> BatchLoader:
         rank, world_size = self._rank()
-        lengths = self.clips(split).lengths
-        if not len(lengths):
+        clips = self.clips(split)
+        if not len(clips):
             raise ValueError(f"no clip has the split {split!r}: give it to some clips, of every class if it can be")
-        if len(lengths) < world_size:
+        if len(clips) < world_size:
             raise ValueError(
-                f"split {split!r} has {len(lengths)} clips for {world_size} processes: each needs one; use "
-                f"--trainer.devices {max(len(lengths), 1)} or give the split more clips"
+                f"split {split!r} has {len(clips)} clips for {world_size} processes: each needs one; use "
+                f"--trainer.devices {max(len(clips), 1)} or give the split more clips"
             )
         batches = EvaluationBatches(
-            lengths,
+            clips.lengths,
             n_samples=self.clip_samples,
             hop=max(round(self.hop_seconds * self.sample_rate), 1),
             batch_size=self.batch_size,
             rank=rank,
             world_size=world_size,
         )
-        return DataLoader(
-            self._dataset(split),
-            sampler=batches,
-            batch_size=None,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return self._loader(BatchLoader, clips, batches)
 
-    def _dataset(self, split: Split) -> ClipDataset:
-        return ClipDataset(self.clips(split), n_samples=self.clip_samples, padding=self.padding)
+    def _loader(self, kind: type[Loader], clips: Clips, batches: TrainBatches | EvaluationBatches) -> Loader:
+        return kind(
+            ClipDataset(clips, padding=self.padding),
+            batches,
+            threads=self.threads,
+            num_workers=self.num_workers,
+            pinned=torch.cuda.is_available(),
+        )
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    # --- to the device ---
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Copy a batch on a stream of its own, beside the step that the device is still at."""
+        if device.type != "cuda":
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if self._copies is None:
+            self._copies = torch.cuda.Stream(device)
+        step = torch.cuda.current_stream(device)
+        with torch.cuda.stream(self._copies):
+            moved = Batch(*(part.to(device, non_blocking=True) for part in batch))
+        step.wait_stream(self._copies)
+        for part in moved:  # else its memory might be given away while the step still reads it
+            part.record_stream(step)
+        return moved

@@ -8,7 +8,7 @@ Source of the mixing function: splitmix64, Steele, Lea and Flood 2014, doi:10.11
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,11 +77,20 @@ def all_windows(lengths: NDArray[np.int64], window: int, hop: int) -> tuple[NDAr
     return clip, np.minimum(starts, room[clip])
 
 
-def pad_short(windows: NDArray[np.int16], lengths: NDArray[np.int64], padding: Padding) -> None:
+def padded_length(lengths: NDArray[np.int64], multiple: int) -> NDArray[np.int64]:
+    """Length of whole clips as a model is given them: the next multiple, in samples.
+
+    >>> padded_length(np.array([1, 100, 101]), 100)
+    array([100, 100, 200])
+    """
+    return -(-lengths // multiple) * multiple
+
+
+def pad_short(windows: NDArray[Any], lengths: NDArray[np.int64], padding: Padding) -> None:
     """Fill what stands behind short clips, in place.
 
     Args:
-        windows: shape (batch, channels, time), zeros behind each clip's own samples.
+        windows: shape (batch, channels, time), silence behind each clip's own samples.
         lengths: samples of each window that are the clip's own, shape (batch,).
         padding: "zero" leaves the silence, "repeat" repeats the clip.
 

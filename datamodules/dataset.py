@@ -1,23 +1,24 @@
-"""Store x table x crops -> whole batches, and a loader that can be left and resumed anywhere.
+"""Store x table x crops -> whole batches.
 
 A data set here is asked for a batch, not for a clip: the sampler says which windows, the samples are copied straight
-into one int16 buffer, and nothing is collated. What a batch holds depends only on (seed, epoch, position), so a run
-killed in mid-epoch goes on with the very batches it would have seen.
+into one buffer, and nothing is collated. What a batch holds depends only on (seed, epoch, position), so a run killed in
+mid-epoch goes on with the very batches it would have seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
-from datamodules.crops import Padding, all_windows, pad_short, random_starts
+from datamodules.crops import Padding, all_windows, pad_short, padded_length, random_starts
+from datamodules.orders import Order
 from datamodules.store import Store
 
 
@@ -25,7 +26,7 @@ class Batch(NamedTuple):
     """Windows of clips.
 
     Attributes:
-        waveform: int16 PCM as stored, shape (batch, channels, time).
+        waveform: PCM as stored (int16, if the store is not of another format), shape (batch, channels, time).
         target: class indices, int64 (batch,), or labels in {0, 1}, float32 (batch, num_classes).
         clip: index of each window's clip in the split's table, int64 (batch,).
         length: samples of each window that are the clip's own, int64 (batch,); the rest is padding.
@@ -38,10 +39,17 @@ class Batch(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Which windows make up a batch: position of the clip in the split's table, and first sample."""
+    """Which windows make up a batch.
+
+    Attributes:
+        clip: position of each clip in the split's table, int64 (batch,).
+        start: first sample of each, int64 (batch,).
+        n_samples: length of all of them; what a clip has not is padded.
+    """
 
     clip: NDArray[np.int64]
     start: NDArray[np.int64]
+    n_samples: int
 
 
 @dataclass(frozen=True)
@@ -67,60 +75,95 @@ class Clips:
         return len(self.rows)
 
 
+def new_buffer(shape: tuple[int, int, int], dtype: np.dtype) -> Tensor:
+    """Memory for a batch, shape (batch, time, channels), that nobody has used before."""
+    return torch.from_numpy(np.empty(shape, dtype))
+
+
 class ClipDataset(Dataset[Batch]):
-    """Batches of windows of `n_samples`, read from the store.
+    """Batches of windows, read from the store.
 
     Args:
         clips: the split.
-        n_samples: length of every window; shorter clips are padded.
         padding: "zero" puts silence behind a short clip, "repeat" repeats it.
     """
 
-    def __init__(self, clips: Clips, *, n_samples: int, padding: Padding = "zero") -> None:
+    def __init__(self, clips: Clips, *, padding: Padding = "zero") -> None:
         self.clips = clips
-        self.n_samples = n_samples
         self.padding: Padding = padding
+        self._lengths = clips.lengths
 
     def __getitem__(self, windows: Windows) -> Batch:
-        """Read one batch."""
-        rows = self.clips.rows[windows.clip]
-        lengths = np.minimum(self.clips.lengths[windows.clip] - windows.start, self.n_samples)
-        buffer = np.zeros((len(rows), self.clips.store.channels, self.n_samples), dtype=np.int16)
-        self.clips.store.read_into(buffer, rows, windows.start, lengths)
-        pad_short(buffer, lengths, self.padding)
-        clip = torch.from_numpy(windows.clip)
-        return Batch(torch.from_numpy(buffer), self.clips.targets[clip], clip, torch.from_numpy(lengths))
+        """Read one batch into memory of its own."""
+        return self.read(windows, new_buffer)
+
+    def read(self, windows: Windows, buffer: Callable[[tuple[int, int, int], np.dtype], Tensor]) -> Batch:
+        """Read one batch.
+
+        Args:
+            windows: which.
+            buffer: gives the memory for it, shape (batch, time, channels), of any content.
+        """
+        store, lengths = self.clips.store, self._own_lengths(windows)
+        samples = buffer((len(lengths), windows.n_samples, store.channels), store.dtype)
+        store.read_into(samples.numpy(), self.clips.rows[windows.clip], windows.start, lengths)
+        waveform, clip = samples.transpose(1, 2), torch.from_numpy(windows.clip)
+        pad_short(waveform.numpy(), lengths, self.padding)
+        return Batch(waveform, self.clips.targets[clip], clip, torch.from_numpy(lengths))
+
+    def will_need(self, group: list[Windows]) -> None:
+        """Have the disk fetch what these batches will read, in the order of the files."""
+        clip, start = (np.concatenate(column) for column in list(zip(*group, strict=True))[:2])
+        lengths = np.concatenate([self._own_lengths(windows) for windows in group])
+        order = np.lexsort((start, clip))
+        self.clips.store.will_need(self.clips.rows[clip[order]], start[order], lengths[order])
+
+    def _own_lengths(self, windows: Windows) -> NDArray[np.int64]:
+        return np.minimum(self._lengths[windows.clip] - windows.start, windows.n_samples)
 
 
 class TrainBatches(Sampler[Windows]):
-    """One random crop of every clip an epoch, in an order that is a function of (seed, epoch) alone.
+    """One random crop of every clip that the order names, or the whole clip.
 
     All ranks take the same number of batches; what is left over (fewer clips than one batch on every rank) is not
     seen in that epoch. A split smaller than one batch on every rank makes one batch, each rank's part of the clips.
+    The clips of a batch stand in the order of their files.
+
+    Whole clips are put together with others of about their length, out of the next hundred batches, and padded to
+    the longest of their batch.
 
     Args:
         lengths: of the clips, in samples.
-        n_samples: length of a crop.
+        n_samples: length of a crop; None takes clips whole.
         batch_size: clips a batch and rank.
-        seed: of the run.
+        order: of the clips in an epoch.
+        seed: of the crops.
         rank: of this process.
         world_size: number of processes.
     """
+
+    _POOL = 100  # batches among which whole clips find others of their length
 
     def __init__(
         self,
         lengths: NDArray[np.int64],
         *,
-        n_samples: int,
+        n_samples: int | None,
         batch_size: int,
+        order: Order,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.lengths, self.n_samples = lengths, n_samples
+        self.lengths, self.n_samples, self.order = lengths, n_samples, order
         self.batch_size = min(batch_size, max(len(lengths) // world_size, 1))
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = self.first = 0
+
+    @property
+    def together(self) -> int:
+        """Batches that are best asked of a disk at once."""
+        return -(-self.order.together // (self.batch_size * self.world_size))
 
     def set_epoch(self, epoch: int) -> None:
         """Take the order of this epoch; called by the trainer."""
@@ -130,107 +173,79 @@ class TrainBatches(Sampler[Windows]):
         return len(self.lengths) // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[Windows]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.lengths))
+        order = self.order(self.epoch)
+        if self.n_samples is None:
+            order = self._by_length(order)
         first, self.first = self.first, 0
         for batch in range(first, len(self)):
             begin = (batch * self.world_size + self.rank) * self.batch_size
-            clip = order[begin : begin + self.batch_size].astype(np.int64)
-            start = random_starts(self.lengths[clip], self.n_samples, seed=self.seed, epoch=self.epoch, index=clip)
-            yield Windows(clip, start)
+            yield self._windows(np.sort(order[begin : begin + self.batch_size]).astype(np.int64))
+
+    def _windows(self, clip: NDArray[np.int64]) -> Windows:
+        if self.n_samples is None:
+            return Windows(clip, np.zeros_like(clip), int(self.lengths[clip].max()))
+        start = random_starts(self.lengths[clip], self.n_samples, seed=self.seed, epoch=self.epoch, index=clip)
+        return Windows(clip, start, self.n_samples)
+
+    def _by_length(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Sort by length within pools of batches, and shuffle the batches of each pool."""
+        order, size = order[: len(self) * self.batch_size * self.world_size], self.batch_size * self.world_size
+        generator = np.random.default_rng([self.seed, self.epoch, 1])
+        pool = self._POOL * size
+        for begin in range(0, len(order), pool):
+            part = order[begin : begin + pool]
+            batches = part[np.argsort(self.lengths[part], kind="stable")].reshape(-1, size)
+            order[begin : begin + pool] = generator.permutation(batches).ravel()
+        return order
 
 
 class EvaluationBatches(Sampler[Windows]):
     """Every window of every clip of this rank, once; clips are dealt to the ranks one by one and never padded.
 
+    Whole clips are padded to a multiple of `hop`, and only clips of one padded length share a batch: what a model
+    makes of a clip does not depend on its batch.
+
     Args:
         lengths: of the clips, in samples.
-        n_samples: length of a window.
+        n_samples: length of a window; None takes clips whole.
         hop: samples from one window to the next.
         batch_size: windows a batch.
         rank: of this process.
         world_size: number of processes.
     """
 
+    together = 1
+
     def __init__(
         self,
         lengths: NDArray[np.int64],
         *,
-        n_samples: int,
+        n_samples: int | None,
         hop: int,
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         own = np.arange(rank, len(lengths), world_size)
-        position, self.start = all_windows(lengths[own], n_samples, hop)
-        self.clip = own[position]
-        self.batch_size = batch_size
+        if n_samples is None:
+            padded = padded_length(lengths[own], hop)
+            order = np.argsort(padded, kind="stable")
+            self.clip, self.start, sizes = own[order], np.zeros_like(own), padded[order]
+        else:
+            position, self.start = all_windows(lengths[own], n_samples, hop)
+            self.clip, sizes = own[position], np.full(len(position), n_samples)
+        # A batch ends where it is full, and where the size changes.
+        changes = np.flatnonzero(np.diff(sizes)) + 1
+        self._begins = [
+            begin
+            for first, last in zip([0, *changes.tolist()], [*changes.tolist(), len(sizes)], strict=True)
+            for begin in range(first, last, batch_size)
+        ]
+        self._sizes = sizes
 
     def __len__(self) -> int:
-        return -(-len(self.clip) // self.batch_size)
+        return len(self._begins)
 
     def __iter__(self) -> Iterator[Windows]:
-        for begin in range(0, len(self.clip), self.batch_size):
-            part = slice(begin, begin + self.batch_size)
-            yield Windows(self.clip[part], self.start[part])
-
-
-class ResumableLoader(DataLoader[Batch]):
-    """A loader whose place in the epoch is saved in the checkpoint and found again.
-
-    Lightning calls `state_dict` and `load_state_dict` of any loader that has them. The place is the number of batches
-    that were handed out, which with workers is less than the number that were prepared.
-
-    Args:
-        dataset: gives a batch for the windows the sampler names.
-        batches: the sampler.
-        num_workers: processes that read; 0 reads in this one, which is the quickest for mapped shards.
-        pin_memory: page-locked buffers, for a GPU.
-    """
-
-    def __init__(
-        self, dataset: ClipDataset, batches: TrainBatches, *, num_workers: int = 0, pin_memory: bool = False
-    ) -> None:
-        super().__init__(
-            dataset,
-            sampler=batches,
-            batch_size=None,
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-            persistent_workers=num_workers > 0,
-        )
-        self.batches = batches
-        self._handed_out = 0
-
-    def __iter__(self) -> Iterator[Batch]:
-        self._handed_out = self.batches.first
-        for batch in super().__iter__():
-            self._handed_out += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Place in the epoch, with what it depends on."""
-        return {"epoch": self.batches.epoch, "batches": self._handed_out, **self._shape()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on at the saved place.
-
-        Raises:
-            ValueError: in mid-epoch, if the batch size, the number of processes or of clips is another than it was.
-        """
-        if state["batches"] >= len(self.batches):  # the epoch was over: the next one starts at its beginning
-            return
-        changed = [
-            f"{key} was {state[key]} and is {value}" for key, value in self._shape().items() if state[key] != value
-        ]
-        if changed:
-            raise ValueError(
-                f"the checkpoint stands in mid-epoch and {'; '.join(changed)}: go on with the old setting, or from a "
-                f"checkpoint at an epoch's end"
-            )
-        self.batches.set_epoch(state["epoch"])
-        self.batches.first = state["batches"]
-
-    def _shape(self) -> dict[str, int]:
-        batches = self.batches
-        return {"batch_size": batches.batch_size, "world_size": batches.world_size, "n_clips": len(batches.lengths)}
+        for begin, end in zip(self._begins, [*self._begins[1:], len(self.clip)], strict=True):
+            yield Windows(self.clip[begin:end], self.start[begin:end], int(self._sizes[begin]))

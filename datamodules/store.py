@@ -1,24 +1,24 @@
-"""Reading a PCM store: shards mapped into memory, any number of processes at once, no lock and no HDF5 in the loop.
+"""Reading a PCM store: all shards mapped as one array, any number of processes at once, no lock, no HDF5 in the loop.
 
-HDF5 is asked once, where the samples of a shard begin; from there on they are an array. Nothing is open that a
-fork or a pickle could spoil: mappings are made at first use and again in every process. Labels are not here, see
-`datamodules.base`. Writing is in `datamodules.writer`, the format in `datamodules.shards`.
+HDF5 is asked once, where the samples of a shard begin; from there on a clip is a place in one array, and a batch is
+one gather from it, made without Python's lock. Nothing is open that a fork or a pickle could spoil. On network file
+systems, where mapped files are slow or die with the connection, `mapped=False` reads ranges with system calls instead.
+
+Labels are not here, see `datamodules.base`. Writing is in `datamodules.writer`, the format in `datamodules.shards`.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
-import zlib
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datamodules.index import Layout, read_columns, read_index, read_layout, read_state, to_bytes, to_text
-from datamodules.shards import COLUMNS, SAMPLE_DTYPE, StoreError
+from datamodules.access import MappedValues, ReadValues
+from datamodules.index import Layout, find_rows, read_columns, read_index, read_layout, read_state, to_text
+from datamodules.samples import SAMPLE_DTYPES, from_float
+from datamodules.shards import COLUMNS, StoreError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +29,7 @@ class Store:
 
     Args:
         path: folder that tools/decode_to_hdf.py has written.
+        mapped: whether shards are mapped into memory; false reads with system calls.
     Raises:
         StoreError: if the store is missing, unfinished, foreign, of a newer version, or a shard is missing, cut short
             or no shard.
@@ -37,23 +38,26 @@ class Store:
         path: of the folder.
         sample_rate: in Hz.
         channels: of every clip.
+        dtype: of the samples, see `datamodules.samples`.
         lengths: int64 (clips,), samples.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, *, mapped: bool = True) -> None:
+        self.path, self.mapped = Path(path), mapped
         state = read_state(self._find_state())
         self.sample_rate, self.channels = int(state["sample_rate"]), int(state["channels"])
+        self.dtype = SAMPLE_DTYPES[state["sample_format"]]
+        self._silence = from_float(np.zeros(1, np.float32), state["sample_format"])[0][0]
         self._shards = [self.path / shard["name"] for shard in state["shards"]]
         self._withdrawn: list[str] = state["withdrawn"]
-        self._layouts = [
-            _checked_layout(path, shard) for path, shard in zip(self._shards, state["shards"], strict=True)
-        ]
+        layouts = [self._checked_layout(path, shard) for path, shard in zip(self._shards, state["shards"], strict=True)]
         index = read_index(self._shards, ("start", "length"), withdrawn=self._withdrawn)
-        self._ids, self._shard, self._row = index.clip_id, index.shard, index.row
-        self._starts, self.lengths = index.columns["start"], index.columns["length"]
-        self._maps: dict[int, np.ndarray] = {}
-        self._owner = os.getpid()
+        self._ids, self.lengths = index.clip_id, index.columns["length"]
+        self._values = (MappedValues if mapped else ReadValues)(
+            self._shards, [layout.offset for layout in layouts], self.dtype
+        )
+        # Place of each clip's first sample: values into the one array of all shards.
+        self._at = self._values.begins[index.shard] + index.columns["start"] * self.channels
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -62,10 +66,10 @@ class Store:
         return f"Store({str(self.path)!r}): {len(self)} clips, {self.sample_rate} Hz, {self.channels} channels"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
+        return {"path": self.path, "mapped": self.mapped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])
+        self.__init__(**state)
 
     def _find_state(self) -> Path:
         if (self.path / "store.json").is_file():
@@ -108,16 +112,12 @@ class Store:
 
     def rows(self, clip_ids: np.ndarray | list[str]) -> np.ndarray:
         """Positions of clips, int64, in the order asked for; -1 for those that the store does not hold."""
-        asked = to_bytes(clip_ids)
-        at = np.searchsorted(self._ids, asked)
-        found = at < len(self._ids)
-        found[found] = self._ids[at[found]] == asked[found]
-        return np.where(found, at, -1).astype(np.int64)
+        return find_rows(self._ids, clip_ids)
 
     # --- samples ---
 
     def read(self, row: int, start: int = 0, length: int | None = None) -> np.ndarray:
-        """Samples of one clip, a read-only view, int16 (samples, channels).
+        """Samples of one clip, read-only, of the store's dtype, (samples, channels).
 
         Args:
             row: position of the clip.
@@ -129,16 +129,15 @@ class Store:
         rows, starts = np.array([row]), np.array([start])
         lengths = np.array([self.lengths[row] - start if length is None and 0 <= row < len(self) else length or 0])
         self._check(rows, starts, lengths)
-        first = int(self._starts[row]) + start
-        return self._map(int(self._shard[row]))[first : first + int(lengths[0])]
+        at, size = int(self._at[row]) + start * self.channels, int(lengths[0]) * self.channels
+        self._values.will_need(np.array([at]), np.array([size]))
+        return self._values.view(at, size).reshape(-1, self.channels)
 
     def read_into(self, out: np.ndarray, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
-        """Fill a batch; behind `lengths[i]` row i is left as it is.
-
-        The kernel is told of all ranges before the first is copied, so that a disk works on them at once.
+        """Fill a batch; what stands behind `lengths[i]` in row i becomes silence.
 
         Args:
-            out: int16, shape (batch, channels, time).
+            out: of the store's dtype, C-contiguous, shape (batch, time, channels), whatever it held before.
             rows: position of each clip, (batch,).
             starts: first sample of each, (batch,).
             lengths: samples of each, at most time, (batch,).
@@ -147,28 +146,34 @@ class Store:
             IndexError: if there is no such clip or it has no such samples.
         """
         rows, starts, lengths = (np.asarray(values) for values in (rows, starts, lengths))
-        if out.dtype != np.int16 or out.ndim != 3 or out.shape[:2] != (len(rows), self.channels):
+        if out.dtype != self.dtype or out.ndim != 3 or (len(out), out.shape[2]) != (len(rows), self.channels):
             raise ValueError(
-                f"out must be int16 of shape ({len(rows)}, {self.channels}, time), got {out.dtype} {out.shape}"
+                f"out must be {self.dtype} of shape ({len(rows)}, time, {self.channels}), got {out.dtype} {out.shape}"
             )
+        if not out.flags.c_contiguous:
+            raise ValueError("out must be C-contiguous: allocate it as (batch, time, channels)")
         if not rows.shape == starts.shape == lengths.shape:
             raise ValueError(f"rows, starts and lengths must agree, got {rows.shape}, {starts.shape}, {lengths.shape}")
         self._check(rows, starts, lengths)
-        if len(rows) and lengths.max() > out.shape[2]:
-            raise IndexError(f"lengths must be at most the {out.shape[2]} samples of out, got {lengths.max()}")
-        firsts = (self._starts[rows] + starts).tolist()
-        spans = list(zip(self._shard[rows].tolist(), firsts, lengths.tolist(), strict=True))
-        for shard, first, length in spans:
-            self._will_need(shard, first, length)
-        for i, (shard, first, length) in enumerate(spans):
-            out[i, :, :length] = self._map(shard)[first : first + length].T
+        if len(rows) and lengths.max() > out.shape[1]:
+            raise IndexError(f"lengths must be at most the {out.shape[1]} samples of out, got {lengths.max()}")
+        flat = out.reshape(len(out), -1)
+        self._values.gather(flat, self._places(rows, starts), lengths * self.channels)
+        for i in np.flatnonzero(lengths < out.shape[1]):
+            out[i, lengths[i] :] = self._silence
 
-    def verify(self) -> Iterator[str]:
-        """Read every sample and compare checksums; yields the ids of clips that are not what was written."""
-        checksums = read_index(self._shards, ("crc32",), withdrawn=self._withdrawn).columns["crc32"]
-        for row, expected in enumerate(checksums.tolist()):
-            if zlib.crc32(self.read(row).tobytes()) != expected:
-                yield str(self.clip_ids[row])
+    def will_need(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
+        """Have the disk fetch ranges that are to be read soon, unless they are in memory; returns at once.
+
+        Args:
+            rows: position of each clip, (batch,).
+            starts: first sample of each, (batch,).
+            lengths: samples of each, (batch,).
+        """
+        self._values.will_need(self._places(rows, starts), lengths * self.channels)
+
+    def _places(self, rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        return self._at[rows] + starts * self.channels
 
     def _check(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
         outside = (rows < 0) | (rows >= len(self))
@@ -182,34 +187,21 @@ class Store:
                 f"got start {starts[i]} and length {lengths[i]}"
             )
 
-    def _map(self, shard: int) -> np.ndarray:
-        if self._owner != os.getpid():
-            self._maps, self._owner = {}, os.getpid()
-        if shard not in self._maps:
-            offset, samples, channels, _ = self._layouts[shard]
-            shape = (samples, channels)
-            # A zero-length array cannot be mapped, and holds nothing to read.
-            mapped = np.memmap(self._shards[shard], SAMPLE_DTYPE, "r", offset, shape) if samples else None
-            self._maps[shard] = np.zeros(shape, SAMPLE_DTYPE) if mapped is None else mapped
-        return self._maps[shard]
-
-    def _will_need(self, shard: int, first: int, length: int) -> None:
-        mapping = getattr(self._map(shard), "_mmap", None)
-        if mapping is None or not length:
-            return
-        size = self.channels * SAMPLE_DTYPE.itemsize
-        within = self._layouts[shard].offset % mmap.ALLOCATIONGRANULARITY + first * size
-        page = within - within % mmap.PAGESIZE
-        mapping.madvise(mmap.MADV_WILLNEED, page, within + length * size - page)
-
-
-def _checked_layout(path: Path, described: dict[str, Any]) -> Layout:
-    layout = read_layout(path)
-    if path.stat().st_size != described["bytes"] or layout.samples != described["samples"]:
-        raise StoreError(
-            f"{path} must have {described['bytes']} bytes, got {path.stat().st_size}: copy it again, or decode again"
-        )
-    clips = len(read_columns(path, ("length",))["length"])
-    if clips != described["clips"]:
-        raise StoreError(f"{path} must hold {described['clips']} clips, got {clips}: copy it again, or decode again")
-    return layout
+    def _checked_layout(self, path: Path, described: dict[str, Any]) -> Layout:
+        layout = read_layout(path)
+        if path.stat().st_size != described["bytes"] or layout.samples != described["samples"]:
+            raise StoreError(
+                f"{path} must have {described['bytes']} bytes, got {path.stat().st_size}: copy it again, "
+                f"or decode again"
+            )
+        if (layout.channels, layout.dtype) != (self.channels, self.dtype):
+            raise StoreError(
+                f"{path} must hold {self.channels} channels of {self.dtype}, got {layout.channels} of {layout.dtype}: "
+                f"it is of another store; copy it again, or decode again"
+            )
+        clips = len(read_columns(path, ("length",))["length"])
+        if clips != described["clips"]:
+            raise StoreError(
+                f"{path} must hold {described['clips']} clips, got {clips}: copy it again, or decode again"
+            )
+        return layout

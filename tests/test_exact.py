@@ -40,11 +40,19 @@ def arguments(tones: Path, run_dir: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def start(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own."""
+def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Begin a command in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "audiocls", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def start(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
+    process = begin(folder, *words)
+    output, errors = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def weights(run_dir: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -117,3 +125,17 @@ def test_two_processes_train_and_score_as_one(whole: Path, tones: Path, tmp_path
     pd.testing.assert_series_equal(scores["one"], scores["two"], rtol=1e-6, check_names=False)
     in_training = pd.read_csv(tmp_path / "two" / "metrics.csv")["val/accuracy"].iloc[-1]
     assert scores["one"]["val/accuracy"] == pytest.approx(in_training, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_two_runs_and_two_ranks_read_one_store_at_once(whole: Path, tones: Path, tmp_path: Path) -> None:
+    ranks = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    runs = {name: begin(tmp_path, *arguments(tones, tmp_path / name, *more)) for name, more in
+            (("one", []), ("two", []), ("ranks", ranks))}  # fmt: skip
+    for run in runs.values():
+        _, errors = run.communicate(timeout=240)
+        assert run.returncode == 0, errors
+    for name in ("one", "two"):
+        ours, alone = weights(tmp_path / name), weights(whole)
+        assert all(torch.equal(ours[key], alone[key]) for key in alone)

@@ -11,24 +11,33 @@ from torch import Tensor
 
 
 def pcm_to_float(waveform: Tensor) -> Tensor:
-    """16-bit PCM, or float of any width, to float32 in [-1, 1).
+    """PCM, or float of any width, to float32 in [-1, 1).
 
     Args:
-        waveform: any shape; int16 PCM, or float already in [-1, 1), which is only converted to float32.
+        waveform: any shape; int16 or int32 PCM, uint8 mu-law codes (mu = 255, 256 levels), or float already in [-1, 1),
+            which is only converted to float32.
     Returns:
         Same shape, float32; int16 is divided by 32768, which is exact.
     Raises:
-        TypeError: if `waveform` is neither int16 nor floating point: its full scale would be a guess.
+        TypeError: if `waveform` is of another dtype: its full scale would be a guess.
+    Source of mu-law: torchaudio.functional.mu_law_decoding.
 
     >>> pcm_to_float(torch.tensor([-32768, 0, 16384], dtype=torch.int16))
     tensor([-1.0000,  0.0000,  0.5000])
+    >>> pcm_to_float(torch.tensor([0, 255], dtype=torch.uint8))
+    tensor([-1.,  1.])
     """
     if waveform.dtype == torch.int16:
         return waveform.to(torch.float32) * 2.0**-15
     if waveform.is_floating_point():
         return waveform.to(torch.float32)
+    if waveform.dtype == torch.int32:
+        return waveform.to(torch.float32) * 2.0**-31
+    if waveform.dtype == torch.uint8:
+        level = waveform.to(torch.float32) * (2 / 255) - 1
+        return level.sign() * torch.expm1(level.abs() * math.log1p(255)) / 255
     raise TypeError(
-        f"waveform must be int16 PCM or float in [-1, 1), got {waveform.dtype}: "
+        f"waveform must be int16 or int32 PCM, uint8 mu-law or float in [-1, 1), got {waveform.dtype}: "
         "divide it by its own full scale and pass float32"
     )
 
@@ -57,13 +66,16 @@ def power_to_db(power: Tensor, *, ref: float = 1.0, amin: float = 1e-10, top_db:
         raise ValueError(f"amin must be positive, got {amin}: the logarithm of zero has no value")
     if ref <= 0:
         raise ValueError(f"ref must be positive, got {ref}: it is the power that stands for 0 dB")
-    decibel = 10.0 * torch.log10(power.clamp(min=amin)) - 10.0 * math.log10(max(amin, ref))
+    decibel = torch.log10(power.clamp(min=amin)).mul_(10.0)  # in place: every copy costs as much as the logarithm
+    if max(amin, ref) != 1.0:
+        decibel = decibel - 10.0 * math.log10(max(amin, ref))
     if top_db is None:
         return decibel
     if top_db < 0:
         raise ValueError(f"top_db must be at least 0 dB or None, got {top_db}")
     clip_dims = tuple(range(max(power.ndim - 3, 0), power.ndim))
-    return torch.maximum(decibel, decibel.amax(dim=clip_dims, keepdim=True) - top_db)
+    floor = decibel.amax(dim=clip_dims, keepdim=True) - top_db
+    return torch.where(decibel > floor, decibel, floor)  # torch.maximum takes twice as long on the way back
 
 
 def log_offset(power: Tensor, offset: float | Tensor) -> Tensor:

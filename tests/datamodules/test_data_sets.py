@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -60,6 +61,35 @@ def test_batches_carry_the_clips_own_samples_and_targets(tones: Path, split: str
             assert not waveform[:, length:].any()
 
 
+@pytest.mark.parametrize("setting", [{"threads": 3}, {"num_workers": 1}, {"mapped": False}])
+def test_how_batches_are_read_changes_nothing_in_them(tones: Path, setting: dict[str, Any]) -> None:
+    expected = list(AudioFolder(str(tones), clip_seconds=0.1, batch_size=4).train_dataloader())
+    batches = list(AudioFolder(str(tones), clip_seconds=0.1, batch_size=4, **setting).train_dataloader())
+    assert len(batches) == len(expected) == 4
+    for one, two in zip(batches, expected, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_whole_clips_come_whole(tones: Path, split: str) -> None:
+    data = AudioFolder(str(tones), clip_seconds=None, hop_seconds=0.1, batch_size=4)
+    seen = 0
+    for batch in data.train_dataloader() if split == "train" else data.val_dataloader():
+        for waveform, clip, length in zip(batch.waveform, batch.clip, batch.length, strict=True):
+            samples = torch.from_numpy(data.audio(split, int(clip)).T.copy())
+            assert torch.equal(waveform[:, :length], samples)
+            assert not waveform[:, length:].any()
+            seen += 1
+        assert split == "train" or batch.waveform.shape[2] % 800 == 0
+    assert seen == (len(data.clips(split)) // 4 * 4 if split == "train" else len(data.clips(split)))
+
+
+def test_balanced_training_draws_every_class_equally_often(tones: Path) -> None:
+    data = AudioFolder(str(tones), clip_seconds=0.1, batch_size=1, order="balanced")
+    drawn = torch.cat([batch.target for batch in data.train_dataloader()])
+    assert torch.bincount(drawn).tolist() == [len(drawn) // 3] * 3
+
+
 def test_steps_of_an_epoch_are_known_before_the_loader_is(tones: Path) -> None:
     data = AudioFolder(str(tones), clip_seconds=0.1, batch_size=4)
     assert data.batches_per_epoch() == len(data.train_dataloader()) == 4
@@ -70,7 +100,8 @@ def test_steps_of_an_epoch_are_known_before_the_loader_is(tones: Path) -> None:
     ("setting", "match"),
     [
         ({"clip_seconds": 0}, "clip_seconds and hop_seconds must be above 0, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size and threads must be at least 1 .*, got 0, 1 and 0"),
+        ({"threads": 0}, "batch_size and threads must be at least 1 .*, got 64, 0 and 0"),
     ],
 )
 def test_settings_out_of_range(tones: Path, setting: dict[str, float], match: str) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.dataset import Batch, ClipDataset, Clips, EvaluationBatches, ResumableLoader, TrainBatches, Windows
+from datamodules.dataset import ClipDataset, Clips, EvaluationBatches, TrainBatches, Windows
+from datamodules.orders import RandomOrder
 
 
 class MemoryStore:
@@ -16,28 +17,51 @@ class MemoryStore:
     def __init__(self, lengths: Iterable[int], channels: int = 1) -> None:
         self.lengths = np.array(list(lengths), dtype=np.int64)
         self.channels = channels
+        self.dtype = np.dtype(np.int16)
 
     def read_into(self, out: np.ndarray, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
+        out[:] = 0
         for i, (row, start, length) in enumerate(zip(rows, starts, lengths, strict=True)):
-            out[i, :, :length] = 1000 * row + start + np.arange(length)
+            out[i, :length] = (1000 * row + start + np.arange(length))[:, None]
+
+    def will_need(self, rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> None:
+        assert (starts + lengths <= self.lengths[rows]).all()
 
 
-def clips(lengths: Iterable[int] = (5, 30, 12, 100, 7, 64, 20, 33, 10, 50)) -> Clips:
+LENGTHS = np.array([5, 30, 12, 100, 7, 64, 20, 33, 10, 50])
+
+
+def clips(lengths: Iterable[int] = LENGTHS) -> Clips:
     store = MemoryStore(lengths)
     return Clips(store, np.arange(len(store.lengths)), torch.arange(len(store.lengths)))  # pyright: ignore[reportArgumentType]
 
 
-def batches(*, epoch: int = 0, rank: int = 0, world_size: int = 1, batch_size: int = 3, seed: int = 0) -> list[Windows]:
+def batches(
+    *,
+    epoch: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    batch_size: int = 3,
+    seed: int = 0,
+    n_samples: int | None = 10,
+    lengths: np.ndarray = LENGTHS,
+) -> list[Windows]:
     sampler = TrainBatches(
-        clips().lengths, n_samples=10, batch_size=batch_size, seed=seed, rank=rank, world_size=world_size
+        lengths,
+        n_samples=n_samples,
+        batch_size=batch_size,
+        order=RandomOrder(len(lengths), seed),
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
     )
     sampler.set_epoch(epoch)
     return list(sampler)
 
 
 def test_a_batch_holds_the_samples_of_its_windows_and_silence_behind_short_clips() -> None:
-    dataset = ClipDataset(clips(), n_samples=10)
-    batch = dataset[Windows(np.array([0, 3]), np.array([0, 40]))]
+    dataset = ClipDataset(clips())
+    batch = dataset[Windows(np.array([0, 3]), np.array([0, 40]), 10)]
     assert batch.waveform.dtype == torch.int16
     assert batch.waveform.tolist() == [[[0, 1, 2, 3, 4, 0, 0, 0, 0, 0]], [list(range(3040, 3050))]]
     assert batch.length.tolist() == [5, 10]
@@ -45,7 +69,7 @@ def test_a_batch_holds_the_samples_of_its_windows_and_silence_behind_short_clips
 
 
 def test_repeat_fills_short_clips_with_themselves() -> None:
-    batch = ClipDataset(clips(), n_samples=12, padding="repeat")[Windows(np.array([0]), np.array([0]))]
+    batch = ClipDataset(clips(), padding="repeat")[Windows(np.array([0]), np.array([0]), 12)]
     assert batch.waveform.flatten().tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
 
 
@@ -102,51 +126,46 @@ def test_evaluation_sees_every_window_once_and_a_clip_on_one_rank(world_size: in
     assert all(len(ranks) == 1 for ranks in owners.values())
 
 
-def loader(num_workers: int = 0, batch_size: int = 2) -> ResumableLoader:
-    sampler = TrainBatches(clips().lengths, n_samples=10, batch_size=batch_size, seed=3)
-    return ResumableLoader(ClipDataset(clips(), n_samples=10), sampler, num_workers=num_workers)
-
-
-def same(one: Batch, two: Batch) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_loader_goes_on_where_it_was_left(num_workers: int) -> None:
-    whole = loader()
-    whole.batches.set_epoch(7)
-    expected = list(whole)
-    left = loader(num_workers)
-    left.batches.set_epoch(7)
-    iterator = iter(left)
-    for _ in range(2):
-        next(iterator)
-    state = left.state_dict()
-    assert state["batches"] == 2  # handed out, not prepared by the workers
-    resumed = loader(num_workers)
-    resumed.load_state_dict(state)
-    rest = list(resumed)
-    assert len(rest) == 3
-    assert all(same(one, two) for one, two in zip(rest, expected[2:], strict=True))
-    assert len(list(resumed)) == 5  # the next epoch is whole again
-
-
-def test_a_loader_saved_at_the_end_of_an_epoch_starts_the_next_from_its_beginning() -> None:
-    first = loader()
-    list(first)
-    resumed = loader()
-    resumed.load_state_dict(first.state_dict())
-    assert len(list(resumed)) == 5
-
-
-def test_a_loader_refuses_to_go_on_in_mid_epoch_with_another_batch_size() -> None:
-    left = loader()
-    next(iter(left))
-    with pytest.raises(ValueError, match="batch_size was 2 and is 3: go on with the old setting"):
-        loader(batch_size=3).load_state_dict(left.state_dict())
-
-
 def test_a_plain_loader_over_the_data_set_hands_out_whole_batches() -> None:
     sampler = EvaluationBatches(clips().lengths, n_samples=10, hop=10, batch_size=64)
-    (batch,) = DataLoader(ClipDataset(clips(), n_samples=10), sampler=sampler, batch_size=None)
+    (batch,) = DataLoader(ClipDataset(clips()), sampler=sampler, batch_size=None)
     assert batch.waveform.shape == (len(sampler.clip), 1, 10)
+
+
+def test_channels_come_first_and_keep_their_samples() -> None:
+    store = MemoryStore([20], channels=2)
+    dataset = ClipDataset(Clips(store, np.array([0]), torch.tensor([1])))  # pyright: ignore[reportArgumentType]
+    batch = dataset[Windows(np.array([0]), np.array([3]), 5)]
+    assert batch.waveform.tolist() == [[[3, 4, 5, 6, 7]] * 2]
+
+
+def test_clips_of_a_batch_stand_in_the_order_of_their_files() -> None:
+    assert all((np.diff(window.clip) > 0).all() for window in batches(batch_size=5))
+
+
+# --- whole clips ---
+
+MANY = np.random.default_rng(0).integers(100, 10_000, 1000)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_whole_clips_are_all_visited_and_share_batches_with_others_of_their_length(world_size: int) -> None:
+    ranks = [
+        batches(n_samples=None, lengths=MANY, batch_size=10, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    assert sorted(clip for rank in ranks for window in rank for clip in window.clip) == list(range(1000))
+    assert all(window.n_samples == MANY[window.clip].max() and not window.start.any() for window in ranks[0])
+    padded = sum(window.n_samples * len(window.clip) for rank in ranks for window in rank)
+    assert padded < 1.1 * MANY.sum()  # in random batches of ten it is 1.8 times as much
+    sizes = [window.n_samples for window in ranks[0]]
+    assert sorted(sizes) != sizes  # short and long ones in turns
+
+
+def test_whole_clips_are_scored_at_a_length_that_is_theirs_alone() -> None:
+    def sizes(batch_size: int) -> dict[int, int]:
+        batches = list(EvaluationBatches(MANY, n_samples=None, hop=500, batch_size=batch_size))
+        assert all(len(window.clip) <= batch_size for window in batches)
+        return {clip: window.n_samples for window in batches for clip in window.clip.tolist()}
+
+    assert sizes(1) == sizes(7) == sizes(64) == {i: 500 * int(np.ceil(n / 500)) for i, n in enumerate(MANY)}

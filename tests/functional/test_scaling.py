@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from audiocls import functional
+from datamodules.samples import SampleFormat, from_float, to_float
 
 KAPRE_ROWS = ([1e-20, 1e-5, 1e-3, 5e-2], [0.3, 1.0, 20.5, 9999.0])
 
@@ -16,6 +17,15 @@ KAPRE_ROWS = ([1e-20, 1e-5, 1e-3, 5e-2], [0.3, 1.0, 20.5, 9999.0])
 def test_pcm_divides_by_full_scale_exactly() -> None:
     pcm = torch.tensor([-32768, -1, 0, 1, 32767], dtype=torch.int16)
     assert torch.equal(functional.pcm_to_float(pcm), torch.tensor(pcm.numpy() / 32768, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("sample_format", ["int16", "int32", "float32", "mulaw"])
+def test_every_format_of_a_store_is_read_as_the_store_reads_it(sample_format: SampleFormat) -> None:
+    stored, _ = from_float(np.random.default_rng(0).uniform(-1, 1, 1000).astype(np.float32), sample_format)
+    # mu-law's curve is computed in float32 here, in float64 there
+    np.testing.assert_allclose(
+        functional.pcm_to_float(torch.from_numpy(stored)), to_float(stored), rtol=2e-6, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -26,9 +36,9 @@ def test_float_is_only_converted(dtype: torch.dtype) -> None:
     assert torch.equal(converted, torch.tensor([-1.0, 0.25, 0.5]))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64, torch.bool, torch.complex64])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64])
 def test_dtype_without_known_full_scale_is_refused(dtype: torch.dtype) -> None:
-    with pytest.raises(TypeError, match=r"waveform must be int16 PCM or float in \[-1, 1\), got torch\."):
+    with pytest.raises(TypeError, match=r"waveform must be int16 or int32 PCM, .* or float in \[-1, 1\), got torch\."):
         functional.pcm_to_float(torch.zeros(4, dtype=dtype))
 
 
