@@ -26,12 +26,12 @@ from torch import Tensor
 
 from datamodules.crops import Padding
 from datamodules.dataset import Batch, ClipDataset, Clips, EvaluationBatches, TrainBatches
+from datamodules.decoding.sources import Source, find_sources
 from datamodules.loader import BatchLoader, ResumableLoader
 from datamodules.orders import BalancedOrder, BlockedOrder, Order, OrderName, RandomOrder, rarest_class
 from datamodules.samples import from_float, to_float
-from datamodules.sources import Source, find_sources
 from datamodules.splits import SPLITS, check_table, labels_of
-from datamodules.store import Store
+from datamodules.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Sampler
 
 from datamodules.crops import Padding, all_windows, pad_short, padded_length, random_starts
 from datamodules.orders import Order
-from datamodules.store import Store
+from datamodules.storage.store import Store
 
 
 class Batch(NamedTuple):

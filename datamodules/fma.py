@@ -20,7 +20,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from datamodules.base import AudioDataModule
-from datamodules.sources import Source, find_sources
+from datamodules.decoding.sources import Source, find_sources
 
 log = logging.getLogger(__name__)
 

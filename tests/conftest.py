@@ -12,9 +12,9 @@ import soundfile
 import torch
 
 from datamodules import FMA
+from datamodules.decoding.sources import find_sources
 from datamodules.fma import clip_id
-from datamodules.sources import find_sources
-from datamodules.writer import write_store
+from datamodules.storage.writer import write_store
 
 torch.set_num_threads(1)  # the quickest for small tensors, and two cores are often busy
 

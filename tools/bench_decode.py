@@ -35,8 +35,8 @@ import soundfile
 import soxr
 
 import measuring
-from datamodules.sources import Source, find_sources
-from datamodules.writer import write_store
+from datamodules.decoding.sources import Source, find_sources
+from datamodules.storage.writer import write_store
 from measuring import LIMIT, OURS, Row
 
 MP3_RATE, MP3_SECONDS = 44100, 30
@@ -178,7 +178,7 @@ def snr_db(samples: np.ndarray, path: Path, sample_rate: int) -> float:
 
 def accuracies(task: Task, folder: Path) -> dict[str, float]:
     """SNR of each implementation that is installed and works, in dB; the others are named on stderr."""
-    from datamodules.store import Store  # noqa: PLC0415 - workers import this file and read no store
+    from datamodules.storage.store import Store  # noqa: PLC0415 - workers import this file and read no store
 
     first = task.paths[0]
     store = Store(write([first], folder, sample_rate=task.sample_rate, workers=1))

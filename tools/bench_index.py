@@ -24,10 +24,10 @@ import numpy as np
 import soundfile
 
 import measuring
-from datamodules.decode import Decoded
+from datamodules.decoding.decode import Decoded
+from datamodules.decoding.sources import Source
 from datamodules.samples import SampleFormat
-from datamodules.sources import Source
-from datamodules.writer import write_store
+from datamodules.storage.writer import write_store
 
 SAMPLE_RATE, CLIP_SAMPLES, BATCH_SIZE = 16000, 160, 64
 NOISE = np.random.default_rng(0).integers(-(1 << 15), 1 << 15, (CLIP_SAMPLES, 1), dtype=np.int16)
@@ -43,7 +43,7 @@ def decode_nothing(
     sample_format: SampleFormat = "int16",
     max_seconds: float | None = None,
 ) -> Decoded:
-    """Stands in for `datamodules.decode.decode`: the same noise for every file."""
+    """Stands in for `datamodules.decoding.decode.decode`: the same noise for every file."""
     return Decoded(NOISE, "wav pcm_16", "soundfile", "ok", "", 0, "", "", CLIP_SAMPLES / SAMPLE_RATE)
 
 
@@ -72,7 +72,7 @@ def walk(store: Path, table: Path) -> dict[str, float]:
     import torch  # noqa: F401, PLC0415 - none of it is the store's memory or time, and writers need not wait for it
 
     from datamodules import AudioTable  # noqa: PLC0415 - as above
-    from datamodules.store import Store  # noqa: PLC0415 - as above
+    from datamodules.storage.store import Store  # noqa: PLC0415 - as above
 
     before, began = resident_mib(), time.perf_counter()
     opened = Store(store)

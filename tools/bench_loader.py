@@ -29,8 +29,8 @@ import soundfile
 import torch
 
 import measuring
-from datamodules.sources import find_sources
-from datamodules.writer import write_store
+from datamodules.decoding.sources import find_sources
+from datamodules.storage.writer import write_store
 from loader_peers import PEERS, SAMPLE_BYTES, Batches, MemoryCopy, Ours, Reading, Recordings
 from measuring import LIMIT, OURS, Row
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from datamodules.forecast import Forecast
-    from datamodules.writer import Outcome, Summary
+    from datamodules.storage.forecast import Forecast
+    from datamodules.storage.writer import Outcome, Summary
 
 MEBIBYTE, GIGABYTE = 1 << 20, 10**9
 

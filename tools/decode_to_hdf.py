@@ -17,12 +17,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import datamodules
 import verify_store
-from datamodules.sources import Source, find_sources
+from datamodules.decoding.sources import Source, find_sources
 from decode_report import Progress, describe, summarise, to_json
 from ranks import find_rank
 
 if TYPE_CHECKING:
-    from datamodules.writer import Summary
+    from datamodules.storage.writer import Summary
 
 MEBIBYTE = 1 << 20
 USAGE = "decode_to_hdf.py SOURCE --out STORE --sample-rate HZ [options]"
@@ -127,8 +127,8 @@ def check(arguments: argparse.Namespace) -> None:
 
 def preview(arguments: argparse.Namespace) -> None:
     """The dry run."""
-    from datamodules.forecast import forecast  # noqa: PLC0415 - loads every decoder; --help need not wait for them
-    from datamodules.worker import Settings  # noqa: PLC0415 - as above
+    from datamodules.storage.forecast import forecast  # noqa: PLC0415 - loads every decoder; --help need not wait for them
+    from datamodules.storage.worker import Settings  # noqa: PLC0415 - as above
 
     asked = Settings(
         sample_rate=arguments.sample_rate,
@@ -143,7 +143,7 @@ def preview(arguments: argparse.Namespace) -> None:
 
 def decode(arguments: argparse.Namespace, progress: Progress) -> Summary:
     """Decode what is not in the store yet, under a progress bar."""
-    from datamodules.writer import write_store  # noqa: PLC0415 - as above
+    from datamodules.storage.writer import write_store  # noqa: PLC0415 - as above
 
     own = find_rank(arguments.rank, arguments.world_size, os.environ)
     if own.origin:

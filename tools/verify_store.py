@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from datamodules.verify import Finding
+    from datamodules.storage.verify import Finding
 
 EPILOG = """
 exit status: 0, every byte is as it was written; 1, something was found; 2, wrong arguments or no store
@@ -52,7 +52,7 @@ def build_parser() -> Parser:
 
 def check(store: Path, *, workers: int) -> tuple[list[Finding], float]:
     """Verify a store under a progress bar of bytes; also returns how many seconds it took."""
-    from datamodules.verify import verify  # noqa: PLC0415 - loads HDF5; --help need not wait for it
+    from datamodules.storage.verify import verify  # noqa: PLC0415 - loads HDF5; --help need not wait for it
 
     began = time.monotonic()
     with tqdm(unit="B", unit_scale=True, desc="verifying", dynamic_ncols=True, mininterval=0.5) as bar:
@@ -83,7 +83,7 @@ def main() -> int:
             arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         print(report(arguments.store, findings, seconds))
         if arguments.remove_damaged:
-            from datamodules.verify import remove_damaged  # noqa: PLC0415 - as above
+            from datamodules.storage.verify import remove_damaged  # noqa: PLC0415 - as above
 
             for path in remove_damaged(arguments.store, findings):
                 print(f"removed   {path}")

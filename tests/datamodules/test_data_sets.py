@@ -13,9 +13,9 @@ import torch
 import datamodules
 from datamodules import FMA, AudioFolder, AudioTable, SpokenDigits
 from datamodules.base import AudioDataModule
+from datamodules.decoding.sources import find_sources
 from datamodules.fma import read_tracks
-from datamodules.sources import find_sources
-from datamodules.writer import write_store
+from datamodules.storage.writer import write_store
 from tests.conftest import make_store, write_clip
 
 

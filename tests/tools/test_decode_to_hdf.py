@@ -18,8 +18,8 @@ import soundfile
 
 import decode_to_hdf
 from datamodules.samples import SAMPLE_DTYPES
-from datamodules.shards import SHARD_FORMATS
-from datamodules.store import Store
+from datamodules.storage.shards import SHARD_FORMATS
+from datamodules.storage.store import Store
 
 TOOL = Path(decode_to_hdf.__file__)
 RATE = 16000
@@ -271,7 +271,7 @@ def test_help_offers_every_format_there_is() -> None:
 
 
 def test_workers_load_no_torch() -> None:
-    code = "import sys, datamodules.writer; assert not {'torch', 'pandas'} & sys.modules.keys()"
+    code = "import sys, datamodules.storage.writer; assert not {'torch', 'pandas'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=TOOL.parents[1], timeout=60)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import verify_store
-from datamodules.index import read_layout
+from datamodules.storage.index import read_layout
 
 TOOL = Path(verify_store.__file__)
 
