@@ -6,7 +6,7 @@ by whole decibels, so casting, autocast and reduced matmul precision stop at thi
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.amp.autocast_mode import is_autocast_available
 
 from audiocls import functional
 from audiocls.frontends.compression import Compression
+from audiocls.frontends.eager import is_eager_on_cpu
 from audiocls.frontends.normalization import Normalization
 
 
@@ -68,6 +69,11 @@ class Frontend(nn.Module, ABC):
         """Number of frames of a waveform of `n_samples` samples."""
 
     @property
+    def n_maps(self) -> int:
+        """Channels of the spectrogram for each channel of the waveform."""
+        return 1
+
+    @property
     @abstractmethod
     def frequencies(self) -> Tensor:
         """Centre of each bin in Hz, shape (n_bins,), float32; nan where a bin stands for no frequency."""
@@ -80,20 +86,53 @@ class Frontend(nn.Module, ABC):
         """
         return {}
 
+    def levels(self) -> dict[str, list[nn.Parameter]]:
+        """What is learnt, by level: each can have its own learning rate, or stand still for the first steps.
+
+        Returns:
+            Name to parameters, for what has any: "compression", "normalization", "filterbank", or whatever part of the
+            front-end holds them; of a spectrum, its "window" and its "kernels".
+        """
+        levels: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            levels.setdefault(_level(name), []).append(parameter)
+        return levels
+
+    def check_state(self, names: Iterable[str]) -> None:
+        """Refuse weights of a front-end that learns something else, before they are loaded.
+
+        Args:
+            names: keys of the weights' `state_dict()`.
+        Raises:
+            ValueError: if a level is learnt in one of them only.
+        """
+        ours, theirs = set(self.state_dict()), set(names)
+        if ours == theirs:
+            return
+        lacking, extra = ({_level(name) for name in one - other} for one, other in ((ours, theirs), (theirs, ours)))
+        what = [f"{said} {', '.join(sorted(found))}" for said, found in (("lack", lacking), ("hold", extra)) if found]
+        raise ValueError(
+            f"the weights do not fit {type(self).__name__} as it is set: they {' and '.join(what)}: let it learn what "
+            "they have learnt, or load them with strict=False, which begins what they lack as it is built and leaves "
+            "out what is too much"
+        )
+
     def forward(self, waveform: Tensor) -> Tensor:
         """Spectrogram of a batch of waveforms.
 
         Args:
             waveform: shape (batch, channels, time), int16 PCM or float in [-1, 1).
         Returns:
-            Shape (batch, channels, n_bins, n_frames(time)), float32.
+            Shape (batch, n_maps * channels, n_bins, n_frames(time)), float32.
         Raises:
-            ValueError: if `waveform` has not three dimensions.
+            ValueError: if `waveform` has not three dimensions; or, on a processor and outside of compiled graphs, if it
+                holds nan or infinity.
             TypeError: if `waveform` is neither int16 nor floating point.
         """
         _check_waveform(waveform)
         with _autocast_off(waveform.device.type), _full_float32():
             energy = self.energy(functional.pcm_to_float(waveform))
+            _check_finite(energy, waveform)
             return self.normalization(self.compression(energy))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Frontend":
@@ -110,6 +149,12 @@ class Frontend(nn.Module, ABC):
         return f"sample_rate={self.sample_rate}, n_bins={self.n_bins}"
 
 
+def _level(name: str) -> str:
+    """The level that a parameter belongs to, by its name."""
+    part, _, rest = name.partition(".")
+    return rest.partition(".")[0] if part == "spectrum" else part
+
+
 def _check_waveform(waveform: Tensor) -> None:
     if waveform.ndim != 3:
         cure = {
@@ -117,6 +162,21 @@ def _check_waveform(waveform: Tensor) -> None:
             2: "waveform.unsqueeze(1) for (batch, time), waveform.unsqueeze(0) for (channels, time)",
         }.get(waveform.ndim, "bring it to three dimensions")
         raise ValueError(f"waveform must be (batch, channels, time), got shape {tuple(waveform.shape)}: use {cure}")
+
+
+def _check_finite(energy: Tensor, waveform: Tensor) -> None:
+    """Raise for a waveform that holds nan or infinity.
+
+    One sum of the energies, which are few beside the samples, tells. A graph cannot ask, and a GPU would have to wait.
+    """
+    if not (waveform.is_floating_point() and is_eager_on_cpu(waveform)) or energy.detach().sum().isfinite():
+        return
+    bad = (~waveform.detach().isfinite()).flatten(start_dim=1).any(dim=1).nonzero().flatten().tolist()
+    if bad:  # else it is a parameter that has gone astray, which the loss shows
+        raise ValueError(
+            f"waveform must be finite, got nan or infinity in clips {bad} of the batch: decode them again, or look for "
+            "a division by zero in what changes them"
+        )
 
 
 def _autocast_off(device_type: str) -> AbstractContextManager[Any]:

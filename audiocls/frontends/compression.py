@@ -1,8 +1,10 @@
 """Compression: energies span ten decades, a network wants about one.
 
 Each is built as `compression(n_bins)` with its settings as keywords, and maps (batch, channels, n_bins, frames) to the
-same shape. What `learnable` frees starts exactly at the fixed value and stays positive whatever the step.
+same shape. What `learnable` frees starts at the fixed value and stays positive whatever the step.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +119,60 @@ class Decibel(Compression):
         return f"ref={self.ref}, amin={self.amin}, top_db={self.top_db}"
 
 
+class PCEN(Compression):
+    """Per-channel energy normalisation: gain control by a moving average over frames, then a root.
+
+    Takes the level of each bin away, so that loudness, distance and steady noise matter less. Learnt, each bin has its
+    own `smooth`, `alpha`, `delta` and `r`, on logarithmic scales: whatever the step, `delta` stays positive and the
+    others between 0 and 1. (Of `smooth` it is the time constant that moves in equal ratios.)
+
+    Args:
+        n_bins: number of frequency bins.
+        smooth: weight of the newest frame in the average, in (0, 1]; 0.025 is 0.4 s at a hop of 10 ms.
+        alpha: strength of the gain control; 1 takes all of the level away.
+        delta: offset before the root.
+        r: exponent of the root.
+        eps: floor under the average, in units of energy.
+        learnable: whether each bin learns its own four numbers.
+    Raises:
+        ValueError: if a number is out of its range, or at the end of it where it is to be learnt.
+    Source: Wang et al. 2017, arXiv:1607.05666; learnt as logarithms after Schlüter and Gutenbrunner 2022,
+        arXiv:2207.05508.
+
+    >>> PCEN(4)(torch.zeros(1, 1, 4, 2)).sum()
+    tensor(0.)
+    """
+
+    def __init__(
+        self,
+        n_bins: int,
+        *,
+        smooth: float = 0.025,
+        alpha: float = 0.98,
+        delta: float = 2.0,
+        r: float = 0.5,
+        eps: float = 1e-6,
+        learnable: bool = False,
+    ) -> None:
+        super().__init__(n_bins)
+        functional.pcen(torch.ones(1, 1), smooth=smooth, alpha=alpha, delta=delta, r=r, eps=eps)  # raises now
+        self.smooth = SharePerBin(n_bins, smooth, learnable=learnable)
+        self.alpha = SharePerBin(n_bins, alpha, learnable=learnable)
+        self.delta = PositivePerBin(n_bins, delta, learnable=learnable)
+        self.r = SharePerBin(n_bins, r, learnable=learnable)
+        self.eps = eps
+
+    def forward(self, energy: Tensor) -> Tensor:
+        """Compress energies (batch, channels, n_bins, frames); the shape stays."""
+        return functional.pcen(
+            energy, smooth=self.smooth(), alpha=self.alpha(), delta=self.delta(), r=self.r(), eps=self.eps
+        )
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(frontend)`."""
+        return f"eps={self.eps}"
+
+
 class PositivePerBin(nn.Module):
     """A positive number, or one a bin that is learnt as the logarithm of its ratio to the start.
 
@@ -139,6 +195,41 @@ class PositivePerBin(nn.Module):
     def forward(self) -> float | Tensor:
         """The number, or one a bin, shape (n_bins,), where they are learnt."""
         return self.start if self.log_ratio is None else self.start * self.log_ratio.exp()
+
+    def extra_repr(self) -> str:
+        """The settings, for `print(frontend)`."""
+        return f"start={self.start}, learnable={self.log_ratio is not None}"
+
+
+class SharePerBin(nn.Module):
+    """A share, or one a bin that is learnt and stays between 0 and 1.
+
+    What is learnt is the logarithm of a ratio to the start, of -log(1 - share); for the weight of a moving average this
+    is one over its time constant.
+
+    Args:
+        n_bins: number of frequency bins.
+        start: between 0 and 1 where it is learnt.
+        learnable: whether each bin learns its own.
+    Raises:
+        ValueError: if it is learnt and `start` is not between 0 and 1.
+
+    >>> SharePerBin(3, 0.025, learnable=True)()
+    tensor([0.0250, 0.0250, 0.0250], dtype=torch.float64, grad_fn=<NegBackward0>)
+    """
+
+    def __init__(self, n_bins: int, start: float, *, learnable: bool) -> None:
+        super().__init__()
+        if learnable and not 0 < start < 1:
+            raise ValueError(f"a share must be above 0 and below 1 to be learnt, got {start}: or set learnable=False")
+        self.start = start
+        self.log_ratio = nn.Parameter(torch.zeros(n_bins, dtype=torch.float32)) if learnable else None
+
+    def forward(self) -> float | Tensor:
+        """The share, or one a bin, shape (n_bins,), float64, where they are learnt."""
+        if self.log_ratio is None:
+            return self.start
+        return -torch.expm1(math.log1p(-self.start) * self.log_ratio.double().exp())
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from audiocls import functional
-from audiocls.frontends.base import Frontend
 from audiocls.frontends.compression import Compression, Log
 from audiocls.frontends.filterbank import Filterbank
 from audiocls.frontends.normalization import BatchNormBins, Normalization
-from audiocls.frontends.spectrum import Spectrum
-from audiocls.functional import MelNorm, MelScale, PadMode
+from audiocls.frontends.spectral import SpectralFrontend
+from audiocls.frontends.spectrum import Path, Spectrum
+from audiocls.frontends.window import LearnableWindow
+from audiocls.functional import MelNorm, MelScale, PadMode, WindowSpec
 
 
-class MelSpectrogram(Frontend):
+class MelSpectrogram(SpectralFrontend):
     """Frames -> window -> Fourier transform -> power -> mel filterbank -> compression -> normalisation.
 
     Args:
@@ -29,13 +30,17 @@ class MelSpectrogram(Frontend):
         n_mels: number of mel filters, the bins of the spectrogram.
         f_min: lower edge of the lowest filter, in Hz.
         f_max: upper edge of the highest filter, in Hz; None is sample_rate / 2.
-        window: any name scipy.signal.get_window takes without parameters, such as "hann" or "hamming".
+        window: what scipy.signal.get_window takes: "hann", or with parameters ("kaiser", 14.0).
         center: whether frame i is centred on sample i * hop_length (else it begins there).
         pad_mode: what stands outside the clip where `center` needs it: "constant" (zeros) or "reflect".
         power: 2.0 sums power, 1.0 magnitude.
         mel_scale: "slaney" (linear below 1 kHz) or "htk".
         norm: "slaney" gives each filter the same area over Hz; None gives each peak the height 1.
         learnable: whether the filterbank is learnt; it starts as the fixed one and stays non-negative.
+        learnable_window: whether every sample of the window is learnt, or, with "length", how long a Hann window is.
+        learnable_kernels: whether the cosines and sines of the transform are learnt.
+        path: "fft" or "matmul" (products with cosines and sines, slower; the same numbers); None is "matmul" where
+            the kernels are learnt, else "fft".
         compression: makes the compression stage, given the number of bins.
         normalization: makes the normalisation stage, given the number of bins.
     Raises:
@@ -57,21 +62,21 @@ class MelSpectrogram(Frontend):
         n_mels: int = 64,
         f_min: float = 0.0,
         f_max: float | None = None,
-        window: str = "hann",
+        window: WindowSpec = "hann",
         center: bool = True,
         pad_mode: PadMode = "constant",
         power: float = 2.0,
         mel_scale: MelScale = "slaney",
         norm: MelNorm | None = "slaney",
         learnable: bool = False,
+        learnable_window: LearnableWindow = False,
+        learnable_kernels: bool = False,
+        path: Path | None = None,
         compression: Callable[[int], Compression] = Log,
         normalization: Callable[[int], Normalization] = BatchNormBins,
     ) -> None:
-        super().__init__(sample_rate, n_mels, compression=compression, normalization=normalization)
-        self.f_min = f_min
-        self.f_max = sample_rate / 2 if f_max is None else f_max
-        self.mel_scale: MelScale = mel_scale
-        self.spectrum = Spectrum(
+        f_max = sample_rate / 2 if f_max is None else f_max
+        spectrum = Spectrum(
             n_fft=n_fft,
             win_length=win_length,
             hop_length=hop_length,
@@ -79,25 +84,30 @@ class MelSpectrogram(Frontend):
             center=center,
             pad_mode=pad_mode,
             power=power,
+            path=path,
+            learnable_window=learnable_window,
+            learnable_kernels=learnable_kernels,
         )
         filterbank = functional.mel_filterbank(
             sample_rate=sample_rate,
             n_fft=n_fft,
             n_mels=n_mels,
             f_min=f_min,
-            f_max=self.f_max,
+            f_max=f_max,
             mel_scale=mel_scale,
             norm=norm,
         )
-        self.filterbank = Filterbank(filterbank, learnable=learnable)
-
-    def energy(self, waveform: Tensor) -> Tensor:
-        """Waveform (batch, channels, time) to mel energies (batch, channels, n_mels, frames)."""
-        return self.filterbank(self.spectrum(waveform))
-
-    def n_frames(self, n_samples: int) -> int:
-        """Number of frames of a waveform of `n_samples` samples."""
-        return self.spectrum.n_frames(n_samples)
+        super().__init__(
+            sample_rate,
+            n_mels,
+            spectrum=spectrum,
+            filterbank=Filterbank(filterbank, learnable=learnable),
+            compression=compression,
+            normalization=normalization,
+        )
+        self.f_min = f_min
+        self.f_max = f_max
+        self.mel_scale: MelScale = mel_scale
 
     @property
     def frequencies(self) -> Tensor:
@@ -106,7 +116,3 @@ class MelSpectrogram(Frontend):
             self.n_bins + 2, f_min=self.f_min, f_max=self.f_max, mel_scale=self.mel_scale
         )
         return edges[1:-1].to(torch.float32)
-
-    def filterbanks(self) -> dict[str, Tensor]:
-        """Filterbank at the start of training and now, each (n_mels, n_fft // 2 + 1)."""
-        return {"start": self.filterbank.start.clone(), "now": self.filterbank.weight.detach().clone()}

@@ -1,9 +1,24 @@
-"""The first two stages of a front-end that stands on the Fourier transform: frames and window, then power."""
+"""The first two stages of a front-end that stands on the Fourier transform: frames and window, then power.
 
+Three ways lead to the same numbers from one set of parameters. `fft` is the fast transform; on a processor, and where
+nothing in it is learnt, it is taken in blocks that stay in the cache. `matmul` is a product with cosines and sines:
+these can be learnt, and it leaves for runtimes without a Fourier transform. Which one is taken is decided here alone.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from audiocls import functional
-from audiocls.functional import PadMode
+from audiocls.frontends.eager import is_eager_on_cpu
+from audiocls.frontends.filterbank import Filterbank
+from audiocls.frontends.window import LearnableWindow, Window
+from audiocls.functional import Band, PadMode, WindowSpec
+
+Path = Literal["fft", "matmul"]
 
 
 class Spectrum(nn.Module):
@@ -13,19 +28,21 @@ class Spectrum(nn.Module):
         n_fft: length of a frame and of the transform, in samples.
         win_length: length of the window, in samples; a shorter one stands in the middle of the frame; None is n_fft.
         hop_length: distance between frames, in samples; None is a quarter of n_fft.
-        window: any name scipy.signal.get_window takes without parameters.
+        window: what scipy.signal.get_window takes: "hann", or with parameters ("kaiser", 14.0).
         center: whether frame i is centred on sample i * hop_length (else it begins there).
         pad_mode: what stands outside the clip where `center` needs it: "constant" (zeros) or "reflect".
         power: 2.0 for power, 1.0 for magnitude.
+        path: "fft" or "matmul"; None is "matmul" where the kernels are learnt, else "fft".
+        learnable_window: whether every sample of the window is learnt, or, with "length", how long a Hann window is.
+        learnable_kernels: whether the cosines and sines of the transform are learnt.
     Raises:
-        ValueError: if a length is out of range, or `window`, `pad_mode` or `power` is not one of those above.
+        ValueError: if a length is out of range, or `window`, `pad_mode`, `power` or `path` is not one of those above.
 
-    >>> import torch
     >>> Spectrum(n_fft=512, hop_length=160)(torch.zeros(2, 1, 16000)).shape
     torch.Size([2, 1, 257, 101])
     """
 
-    window: Tensor
+    kernels: Tensor | None
 
     def __init__(
         self,
@@ -33,10 +50,13 @@ class Spectrum(nn.Module):
         n_fft: int = 1024,
         win_length: int | None = None,
         hop_length: int | None = None,
-        window: str = "hann",
+        window: WindowSpec = "hann",
         center: bool = True,
         pad_mode: PadMode = "constant",
         power: float = 2.0,
+        path: Path | None = None,
+        learnable_window: LearnableWindow = False,
+        learnable_kernels: bool = False,
     ) -> None:
         super().__init__()
         if n_fft < 1:
@@ -51,7 +71,13 @@ class Spectrum(nn.Module):
         self.center = center
         self.pad_mode: PadMode = pad_mode
         self.power = power
-        self.register_buffer("window", functional.window(window, self.win_length), persistent=False)
+        self.path = _chosen(path, learnable_kernels)
+        self.window = Window(window, self.win_length, n_fft=n_fft, learnable=learnable_window)
+        if learnable_kernels:
+            self.kernels = nn.Parameter(functional.dft_kernels(n_fft))
+        else:
+            kernels = functional.dft_kernels(n_fft) if self.path == "matmul" else None
+            self.register_buffer("kernels", kernels, persistent=False)
 
     def n_frames(self, n_samples: int) -> int:
         """Number of frames of a waveform of `n_samples` samples."""
@@ -59,26 +85,97 @@ class Spectrum(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveform (batch, channels, time), float32, to power or magnitude (batch, channels, freq, frames)."""
-        # One dimension of clips until power is real: torch.export then leaves batch and time free of odd conditions.
-        spectrum = functional.stft(
-            waveform.flatten(end_dim=-2),
-            n_fft=self.n_fft,
-            hop_length=self.hop_length,
-            window=self.window,
-            center=self.center,
-            pad_mode=self.pad_mode,
-        )
-        power = functional.power_spectrum(spectrum)
-        if self.power == 1.0:
-            power = functional.magnitude(power)
-        return power.unflatten(0, waveform.shape[:-1])
+        # One dimension of clips in the transform, two in what follows: torch.export then leaves batch and time free.
+        return self._power(waveform.flatten(end_dim=-2)).unflatten(0, waveform.shape[:-1])
+
+    def through(self, waveform: Tensor, filterbank: Filterbank) -> Tensor:
+        """Waveform (batch, channels, time) to energies (batch, channels, n_bins, frames) of a filterbank.
+
+        The same as `filterbank(spectrum(waveform))`, and quicker where the spectrum need not be kept.
+        """
+        clips, window = waveform.flatten(end_dim=-2), self.window()
+        if self._fits_blocks(clips, window) and not any(map(_needs_gradient, filterbank.parameters())):
+            energy = self._blocked(clips, window, filterbank.weight, filterbank.bands)
+            return energy.unflatten(0, waveform.shape[:-1])
+        return filterbank(self(waveform))
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
         return (
             f"n_fft={self.n_fft}, win_length={self.win_length}, hop_length={self.hop_length}, center={self.center}, "
-            f"pad_mode={self.pad_mode!r}, power={self.power}"
+            f"pad_mode={self.pad_mode!r}, power={self.power}, path={self.path!r}"
         )
+
+    def _power(self, clips: Tensor) -> Tensor:
+        """Waveforms (clips, time) to power or magnitude (clips, freq, frames)."""
+        window = self.window()
+        if self._fits_blocks(clips, window):
+            return self._blocked(clips, window)
+        power = self._dense(clips, window) if self.path == "matmul" else self._fast(clips, window)
+        return functional.magnitude(power) if self.power == 1.0 else power
+
+    def _fits_blocks(self, clips: Tensor, window: Tensor) -> bool:
+        """Whether the fast transform may be taken in blocks: on a processor, with nothing to trace or differentiate."""
+        return (
+            self.path == "fft" and is_eager_on_cpu(clips) and not _needs_gradient(clips) and not _needs_gradient(window)
+        )
+
+    def _blocked(
+        self, clips: Tensor, window: Tensor, weight: Tensor | None = None, bands: Sequence[Band] = ()
+    ) -> Tensor:
+        return functional.blocked_energy(
+            clips,
+            weight,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            window=window,
+            center=self.center,
+            pad_mode=self.pad_mode,
+            power=self.power,
+            bands=bands,
+        )
+
+    def _fast(self, clips: Tensor, window: Tensor) -> Tensor:
+        """Power by the fast transform."""
+        spectrum = functional.stft(
+            clips,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            window=window,
+            center=self.center,
+            pad_mode=self.pad_mode,
+        )
+        return functional.power_spectrum(spectrum)
+
+    def _dense(self, clips: Tensor, window: Tensor) -> Tensor:
+        """Power by products with the kernels."""
+        assert self.kernels is not None
+        # A graph cannot switch TensorFloat-32 off, as the base does outside of one; it does not touch float64.
+        in_graph = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+        dtype = torch.float64 if in_graph else clips.dtype
+        spectrum = functional.dft(
+            clips.to(dtype),
+            self.kernels.to(dtype),
+            hop_length=self.hop_length,
+            window=window,
+            center=self.center,
+            pad_mode=self.pad_mode,
+        )
+        power = spectrum.to(clips.dtype).square().sum(dim=1)
+        # Frames first in memory, as the fast transform has them and the filterbank likes them.
+        return power.transpose(-1, -2).contiguous().transpose(-1, -2)
+
+
+def _needs_gradient(tensor: Tensor) -> bool:
+    return (torch.is_grad_enabled() and tensor.requires_grad) or forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def _chosen(path: Path | None, learnable_kernels: bool) -> Path:
+    if path not in (None, "fft", "matmul"):
+        raise ValueError(f"path must be 'fft', 'matmul' or None, got {path!r}")
+    if learnable_kernels and path == "fft":
+        raise ValueError("path must be 'matmul' or None where learnable_kernels is true, got 'fft'")
+    return path or ("matmul" if learnable_kernels else "fft")
 
 
 def _within_n_fft(name: str, length: int, n_fft: int) -> int:

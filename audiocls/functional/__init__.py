@@ -3,27 +3,127 @@
 Nothing here holds state, reads a configuration or chooses a device; the modules of `audiocls.frontends` do that.
 """
 
-from audiocls.functional.framing import PadMode, n_frames, pad, window
-from audiocls.functional.mel import MelNorm, MelScale, hz_to_mel, mel_filterbank, mel_frequencies, mel_to_hz
+from audiocls.functional.auditory import bark_to_hz, erb_bandwidth, erb_rate_to_hz, hz_to_bark, hz_to_erb_rate
+from audiocls.functional.band_responses import BandNorm, BandShape, band_responses
+from audiocls.functional.blocks import Band, blocked_energy, filter_bands
+from audiocls.functional.cepstral import (
+    DeltaMode,
+    cepstrum,
+    dct_matrix,
+    delta_kernel,
+    deltas,
+    lifter_weights,
+    local_slope,
+)
+from audiocls.functional.cfp import (
+    CFPMaps,
+    cfp,
+    cfp_filterbanks,
+    cfp_frequencies,
+    cfp_maps,
+    check_exponents,
+)
+from audiocls.functional.chroma import chroma_filterbank
+from audiocls.functional.convolution import convolve, fft_convolve
+from audiocls.functional.cqt import WaveletBand, band_response, cqt, cqt_bands, cqt_frequencies
+from audiocls.functional.dft import dft, dft_kernels
+from audiocls.functional.filterbanks import (
+    FrequencyScale,
+    MelNorm,
+    band_edges,
+    check_filterbank,
+    mel_filterbank,
+    triangular_filterbank,
+)
+from audiocls.functional.framing import (
+    PadMode,
+    WindowSpec,
+    n_frames,
+    pad,
+    pad_to_frames,
+    stretched_hann,
+    window,
+    window_in_frame,
+)
+from audiocls.functional.gammatone import gammatone_filterbank, gammatone_frequencies
+from audiocls.functional.icqt import icqt
+from audiocls.functional.impulse_responses import gabor, gaussian_window, windowed_sinc
+from audiocls.functional.istft import istft
+from audiocls.functional.mel import MelScale, hz_to_mel, mel_frequencies, mel_to_hz
+from audiocls.functional.pcen import moving_average, pcen
+from audiocls.functional.phase import griffin_lim, phase
 from audiocls.functional.scaling import log1p_gain, log_offset, pcm_to_float, power_to_db
 from audiocls.functional.stft import magnitude, power_spectrum, stft
 
 __all__ = [
+    "Band",
+    "BandNorm",
+    "BandShape",
+    "CFPMaps",
+    "DeltaMode",
+    "FrequencyScale",
     "MelNorm",
     "MelScale",
     "PadMode",
+    "WaveletBand",
+    "WindowSpec",
+    "band_edges",
+    "band_response",
+    "band_responses",
+    "bark_to_hz",
+    "blocked_energy",
+    "cepstrum",
+    "cfp",
+    "cfp_filterbanks",
+    "cfp_frequencies",
+    "cfp_maps",
+    "check_exponents",
+    "check_filterbank",
+    "chroma_filterbank",
+    "convolve",
+    "cqt",
+    "cqt_bands",
+    "cqt_frequencies",
+    "dct_matrix",
+    "delta_kernel",
+    "deltas",
+    "dft",
+    "dft_kernels",
+    "erb_bandwidth",
+    "erb_rate_to_hz",
+    "fft_convolve",
+    "filter_bands",
+    "gabor",
+    "gammatone_filterbank",
+    "gammatone_frequencies",
+    "gaussian_window",
+    "griffin_lim",
+    "hz_to_bark",
+    "hz_to_erb_rate",
     "hz_to_mel",
+    "icqt",
+    "istft",
+    "lifter_weights",
+    "local_slope",
     "log1p_gain",
     "log_offset",
     "magnitude",
     "mel_filterbank",
     "mel_frequencies",
     "mel_to_hz",
+    "moving_average",
     "n_frames",
     "pad",
+    "pad_to_frames",
+    "pcen",
     "pcm_to_float",
+    "phase",
     "power_spectrum",
     "power_to_db",
     "stft",
+    "stretched_hann",
+    "triangular_filterbank",
     "window",
+    "window_in_frame",
+    "windowed_sinc",
 ]

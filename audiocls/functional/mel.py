@@ -1,21 +1,12 @@
-"""Mel scales and the triangular mel filterbank.
+"""Mel scales: HTK's formula and Slaney's Auditory Toolbox (linear below 1 kHz, logarithmic above)."""
 
-Equal to librosa.filters.mel. The two scales are HTK's formula and Slaney's Auditory Toolbox (linear below 1 kHz,
-logarithmic above). Other auditory scales (Bark, ERB) are not here.
-"""
-
-import logging
 import math
-from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 MelScale = Literal["slaney", "htk"]
-MelNorm = Literal["slaney"]
-
-_logger = logging.getLogger(__name__)
 
 # Slaney's scale: 15 mels a kHz up to 1 kHz, then 27 mels for each factor of 6.4 in frequency.
 _SLANEY_HZ_PER_MEL = 200.0 / 3
@@ -88,81 +79,7 @@ def mel_frequencies(n_mels: int, *, f_min: float, f_max: float, mel_scale: MelSc
     return mel_to_hz(torch.linspace(float(low), float(high), n_mels, dtype=torch.float64), mel_scale=mel_scale)
 
 
-def mel_filterbank(
-    *,
-    sample_rate: int,
-    n_fft: int,
-    n_mels: int,
-    f_min: float = 0.0,
-    f_max: float | None = None,
-    mel_scale: MelScale = "slaney",
-    norm: MelNorm | None = "slaney",
-) -> Tensor:
-    """Triangular filters, evenly spaced in mel, over the bins of a Fourier transform.
-
-    Filters narrower than a Fourier bin may hold no bin at all and stay silent; that is logged once, as a warning.
-
-    Args:
-        sample_rate: in Hz.
-        n_fft: length of the transform, in samples.
-        n_mels: number of filters.
-        f_min: lower edge of the lowest filter, in Hz.
-        f_max: upper edge of the highest filter, in Hz; None is sample_rate / 2.
-        mel_scale: "slaney" or "htk".
-        norm: "slaney" gives each filter the same area over Hz; None gives each peak the height 1.
-    Returns:
-        Shape (n_mels, n_fft // 2 + 1), float32, non-negative; computed in float64.
-    Raises:
-        ValueError: if the frequencies are not 0 <= f_min < f_max <= sample_rate / 2, `n_mels` or `n_fft` is below 1, or
-            `mel_scale` or `norm` is not one of those above.
-    Source: Slaney, Auditory Toolbox, 1998; librosa.filters.mel, equal to it to 1e-7.
-
-    >>> mel_filterbank(sample_rate=16000, n_fft=512, n_mels=40).shape
-    torch.Size([40, 257])
-    """
-    f_max = sample_rate / 2 if f_max is None else f_max
-    _check_filterbank(sample_rate, n_fft, n_mels, f_min, f_max, norm)
-    edges = mel_frequencies(n_mels + 2, f_min=f_min, f_max=f_max, mel_scale=mel_scale)
-    bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * (sample_rate / n_fft)
-    ramps = edges[:, None] - bins
-    width = edges.diff()[:, None]
-    triangles = torch.minimum(-ramps[:-2] / width[:-1], ramps[2:] / width[1:]).clamp(min=0.0)
-    filterbank = triangles.to(torch.float32)  # rounded before it is scaled too, since librosa does so
-    if norm == "slaney":
-        filterbank = (filterbank * (2.0 / (edges[2:] - edges[:-2]))[:, None]).to(torch.float32)
-    n_empty = int((filterbank.amax(dim=1) == 0).sum())
-    if n_empty:
-        _warn_empty(n_empty, n_mels, n_fft, sample_rate)
-    return filterbank
-
-
 def _check_mel_scale(mel_scale: str) -> str:
     if mel_scale not in ("slaney", "htk"):
         raise ValueError(f"mel_scale must be 'slaney' or 'htk', got {mel_scale!r}")
     return mel_scale
-
-
-def _check_filterbank(sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max: float, norm: str | None) -> None:
-    if n_fft < 1:
-        raise ValueError(f"n_fft must be at least 1 sample, got {n_fft}")
-    if n_mels < 1:
-        raise ValueError(f"n_mels must be at least 1, got {n_mels}")
-    if not 0 <= f_min < f_max:
-        raise ValueError(f"f_min must be between 0 and f_max={f_max} Hz, got {f_min}")
-    if f_max > sample_rate / 2:
-        raise ValueError(
-            f"f_max must be at most sample_rate / 2 = {sample_rate / 2} Hz, got {f_max}: lower it or leave it out"
-        )
-    if norm not in (None, "slaney"):
-        raise ValueError(f"norm must be 'slaney' or None, got {norm!r}")
-
-
-@cache  # one line for one filterbank, however often it is built
-def _warn_empty(n_empty: int, n_mels: int, n_fft: int, sample_rate: int) -> None:
-    _logger.warning(
-        "%d of n_mels=%d mel filters hold no bin of n_fft=%d at %d Hz and stay silent: lower n_mels or raise n_fft",
-        n_empty,
-        n_mels,
-        n_fft,
-        sample_rate,
-    )

@@ -7,7 +7,7 @@ spectrum into real numbers without a magnitude, whose derivative at zero does no
 import torch
 from torch import Tensor
 
-from audiocls.functional.framing import PadMode, n_frames, pad
+from audiocls.functional.framing import PadMode, pad_to_frames, window_in_frame
 
 
 def stft(
@@ -38,20 +38,14 @@ def stft(
     >>> stft(torch.zeros(2, 1, 1000), n_fft=512, hop_length=100, window=torch.ones(400)).shape
     torch.Size([2, 1, 257, 11])
     """
-    if hop_length < 1:
-        raise ValueError(f"hop_length must be at least 1 sample, got {hop_length}")
-    if window.shape[0] > n_fft:
-        raise ValueError(f"win_length must be between 1 and n_fft={n_fft} samples, got {window.shape[0]}")
-    n_frames(waveform.shape[-1], n_fft=n_fft, hop_length=hop_length, center=center)  # raises for too short a clip
-    if center:
-        waveform = pad(waveform, n_fft // 2, n_fft // 2, pad_mode)
+    window = window_in_frame(window.to(waveform.dtype), n_fft)
+    waveform = pad_to_frames(waveform, n_fft=n_fft, hop_length=hop_length, center=center, pad_mode=pad_mode)
     leading = waveform.shape[:-1]
     spectrum = torch.stft(
         waveform.flatten(end_dim=-2) if len(leading) > 1 else waveform,
         n_fft,
         hop_length,
-        win_length=window.shape[0],
-        window=window.to(waveform.dtype),
+        window=window,
         center=False,  # torch mirrors no clip shorter than the padding, and pads 3 dimensions at most
         return_complex=True,
     )

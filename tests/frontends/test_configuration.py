@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from audiocls import frontends
 from audiocls.frontends import BatchNormBins, Decibel, Frontend, Log, MelSpectrogram, NoNormalization
-from audiocls.functional.mel import _warn_empty
+from audiocls.functional.filterbanks import _warn_empty
 
 OVERLAYS = sorted((Path(__file__).parents[2] / "conf" / "frontends").glob("*.yaml"))
 RECIPE = """
@@ -25,6 +27,10 @@ def parser() -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(Frontend, "model.frontend")
+    # what overlays set beside the front-end
+    parser.add_argument("--model.frontend_lr", type=dict[str, float])
+    parser.add_argument("--model.frontend_freeze_steps", type=dict[str, int])
+    parser.add_argument("--model.head.init_args.n_channels", type=int)
     return parser
 
 
@@ -74,8 +80,13 @@ def test_stage_on_the_command_line(parser: ArgumentParser, recipe: str) -> None:
     assert frontend.compression.top_db == 60.0
 
 
-def test_there_are_overlays() -> None:
-    assert [path.stem for path in OVERLAYS] == ["mel_128", "mel_learnable"]
+def test_every_frontend_has_an_overlay() -> None:
+    settings = [yaml.safe_load(path.read_text())["model"]["frontend"] for path in OVERLAYS]
+    paths = {setting.get("class_path", "audiocls.frontends.MelSpectrogram") for setting in settings}
+    public = {name: getattr(frontends, name) for name in frontends.__all__}
+    assert paths == {f"audiocls.frontends.{name}" for name in public if issubclass(public[name], Frontend)} - {
+        "audiocls.frontends.Frontend"
+    }
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.stem)

@@ -11,7 +11,29 @@ import torch
 from torch import Tensor
 
 from audiocls import frontends
-from audiocls.frontends import Decibel, Frontend, Log, Log1p, MelSpectrogram, NoNormalization
+from audiocls.frontends import (
+    CFP,
+    CQT,
+    LFCC,
+    MFCC,
+    PCEN,
+    VQT,
+    BatchNormMap,
+    ComplexSpectrogram,
+    Decibel,
+    Frontend,
+    Gammatonegram,
+    Harmonic,
+    Leaf,
+    Log,
+    Log1p,
+    MelSpectrogram,
+    NoNormalization,
+    ParametricMel,
+    SincNet,
+    Spectrogram,
+    Waveform,
+)
 
 SAMPLE_RATE = 16000
 
@@ -24,6 +46,15 @@ def learnt_log1p(n_bins: int) -> Log1p:
     return Log1p(n_bins, learnable=True)
 
 
+def learnt_pcen(n_bins: int) -> PCEN:
+    return PCEN(n_bins, learnable=True)
+
+
+def high_log(n_bins: int) -> Log:
+    """For single wavelets and products, which can come to nearly nothing beside a tone: 1e-7 of it is rounding."""
+    return Log(n_bins, offset=1e-2, learnable=True)
+
+
 def mel(**settings) -> Callable[[], Frontend]:
     return lambda: MelSpectrogram(SAMPLE_RATE, n_fft=512, hop_length=160, n_mels=40, **settings)
 
@@ -34,7 +65,47 @@ FRONTENDS: dict[str, Callable[[], Frontend]] = {
     "mel, decibel": mel(compression=Decibel),
     "mel, magnitude": mel(power=1.0),
     "mel, learnt": mel(learnable=True, compression=learnt_log),
+    "mel, learnt window": mel(learnable_window=True),
+    "mel, learnt length": mel(learnable_window="length", win_length=400),
+    "mel, learnt kernels": mel(learnable_kernels=True),
     "mel, learnt, magnitude, log1p": mel(learnable=True, power=1.0, compression=learnt_log1p, pad_mode="reflect"),
+    "mel, pcen": mel(compression=PCEN),
+    "mel, learnt pcen": mel(learnable=True, compression=learnt_pcen),
+    "parametric mel": lambda: ParametricMel(SAMPLE_RATE, n_fft=512, hop_length=160, n_mels=40),
+    "parametric mel, gauss": lambda: ParametricMel(SAMPLE_RATE, n_fft=512, hop_length=160, n_mels=40, shape="gauss"),
+    "leaf": lambda: Leaf(SAMPLE_RATE, n_bins=8),
+    "efficient leaf": lambda: Leaf(
+        SAMPLE_RATE, n_bins=8, n_groups=4, conv_win_factor=6.0, stride_factor=16.0, compression=learnt_log1p
+    ),
+    "sinc net": lambda: SincNet(SAMPLE_RATE, n_bins=8, learnable_pooling=True),
+    "waveform": lambda: Waveform(SAMPLE_RATE, normalization=BatchNormMap),
+    "spectrogram": lambda: Spectrogram(SAMPLE_RATE, n_fft=512, hop_length=160, f_max=6000.0),
+    "spectrogram, learnt": lambda: Spectrogram(SAMPLE_RATE, n_fft=256, hop_length=160, learnable=True),
+    "spectrogram, log": lambda: Spectrogram(
+        SAMPLE_RATE, n_fft=512, hop_length=160, n_bins=20, freq_scale="log", f_min=200.0, learnable=True
+    ),
+    "complex": lambda: ComplexSpectrogram(SAMPLE_RATE, n_fft=512, hop_length=160, f_min=100.0, f_max=4000.0),
+    "phase": lambda: ComplexSpectrogram(SAMPLE_RATE, n_fft=512, hop_length=160, output="phase"),
+    "mfcc": lambda: MFCC(SAMPLE_RATE, n_fft=512, hop_length=160, n_mels=40, n_mfcc=13, n_deltas=2, lifter=22.0),
+    "mfcc, learnt": lambda: MFCC(
+        SAMPLE_RATE, n_fft=512, hop_length=160, n_mels=40, learnable=True, compression=learnt_log
+    ),
+    "lfcc": lambda: LFCC(SAMPLE_RATE, n_fft=512, hop_length=160, n_bands=40),
+    "gammatone": lambda: Gammatonegram(SAMPLE_RATE, n_fft=512, hop_length=160, learnable=True),
+    "cqt": lambda: CQT(SAMPLE_RATE, hop_length=160, n_bins=36, f_min=500.0, compression=high_log),
+    "cqt, learnt, magnitude": lambda: CQT(
+        SAMPLE_RATE, hop_length=160, n_bins=36, f_min=500.0, power=1.0, learnable=True, compression=high_log
+    ),
+    "vqt, mirrored": lambda: VQT(
+        SAMPLE_RATE, hop_length=160, n_bins=36, f_min=500.0, pad_mode="reflect", compression=high_log
+    ),
+    "harmonic": lambda: Harmonic(
+        SAMPLE_RATE, harmonics=(1, 2), hop_length=160, n_bins=24, f_min=500.0, compression=high_log
+    ),
+    "cfp": lambda: CFP(SAMPLE_RATE, win_length=1024, hop_length=160, bins_per_octave=24, compression=high_log),
+    "cfp, learnt": lambda: CFP(
+        SAMPLE_RATE, win_length=1024, hop_length=160, bins_per_octave=24, learnable=True, compression=high_log
+    ),
 }
 every_frontend = pytest.mark.parametrize("build", FRONTENDS.values(), ids=FRONTENDS.keys())
 
@@ -57,7 +128,7 @@ def test_every_public_frontend_is_here() -> None:
 def test_shape_of_any_length_and_number_of_channels(build: Callable[[], Frontend], shape: tuple[int, ...]) -> None:
     frontend = build()
     spectrogram = frontend(signal(*shape))
-    assert spectrogram.shape == (*shape[:2], frontend.n_bins, frontend.n_frames(shape[-1]))
+    assert spectrogram.shape == (shape[0], frontend.n_maps * shape[1], frontend.n_bins, frontend.n_frames(shape[-1]))
     assert spectrogram.dtype == torch.float32
     assert spectrogram.isfinite().all()
     assert frontend.frequencies.shape == (frontend.n_bins,)
@@ -88,16 +159,20 @@ def test_a_clip_alone_equals_the_clip_in_a_batch(build: Callable[[], Frontend]) 
 def test_channels_are_treated_alike(build: Callable[[], Frontend]) -> None:
     frontend = build().eval()
     spectrogram = frontend(signal(1, 1, 4000).expand(1, 2, 4000))
-    torch.testing.assert_close(spectrogram[:, 0], spectrogram[:, 1], rtol=0, atol=1e-4)  # as above
+    first, second = spectrogram.chunk(2, dim=1)
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-4)  # as above
 
 
 @every_frontend
 def test_delay_by_one_hop_shifts_one_frame(build: Callable[[], Frontend]) -> None:
     frontend = build().eval()
+    if isinstance(frontend.compression, PCEN):
+        pytest.skip("an average over frames remembers where the clip began")
     waveform = signal(1, 1, 4000)
     delayed = torch.nn.functional.pad(waveform, (160, 0))[..., :4000]
-    inner = slice(3, -3)  # frames that the edges of the clip do not reach
-    before, after = frontend(waveform)[..., :-1], frontend(delayed)[..., 1:]
+    shift = frontend.n_frames(4160) - frontend.n_frames(4000)
+    inner = slice(8 * shift, -8 * shift)  # frames that the edges do not reach, not even by a slope over nine frames
+    before, after = frontend(waveform)[..., :-shift], frontend(delayed)[..., shift:]
     torch.testing.assert_close(after[..., inner], before[..., inner], rtol=0, atol=1e-4)  # float32 sums
 
 
@@ -189,8 +264,10 @@ def test_state_holds_no_table_and_loads_back(build: Callable[[], Frontend]) -> N
     frontend(signal(4, 1, 4000))  # moves the running statistics
     state = frontend.state_dict()
     learnt = {name for name, _ in frontend.named_parameters()}
-    statistics = {f"normalization.norm.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
-    assert set(state) == learnt | statistics
+    statistics = (
+        ("running_mean", "running_var", "num_batches_tracked") if hasattr(frontend.normalization, "norm") else ()
+    )
+    assert set(state) == learnt | {f"normalization.norm.{name}" for name in statistics}
     other = build()
     other.load_state_dict(state)
     waveform = signal(1, 1, 3000)
@@ -222,8 +299,8 @@ def test_number_of_dimensions_is_checked(shape: tuple[int, ...], cure: str) -> N
 
 
 def test_pcm_of_another_width_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"waveform must be int16 PCM or float in \[-1, 1\), got torch.int32"):
-        mel()()(torch.zeros(1, 1, 4000, dtype=torch.int32))
+    with pytest.raises(TypeError, match=r"waveform must be int16 or int32 PCM, .*, got torch.int64"):
+        mel()()(torch.zeros(1, 1, 4000, dtype=torch.int64))
 
 
 def test_empty_clip_is_refused() -> None:

@@ -1,5 +1,7 @@
 """Padding against numpy, windows against scipy, frame counts against librosa."""
 
+import re
+
 import librosa
 import numpy as np
 import pytest
@@ -39,10 +41,25 @@ def test_window_is_scipys_periodic_one(name: str, win_length: int) -> None:
     assert torch.equal(functional.window(name, win_length), torch.from_numpy(expected))
 
 
-@pytest.mark.parametrize("name", ["hannn", "kaiser"])
-def test_window_refuses_unknown_names_and_those_with_a_parameter(name: str) -> None:
-    with pytest.raises(ValueError, match=f"window must be a name that .* got '{name}'"):
-        functional.window(name, 16)
+@pytest.mark.parametrize(
+    "spec",
+    [("kaiser", 14.0), ("gaussian", 30.0), ("tukey", 0.25), ("general_gaussian", 1.5, 60.0), ("chebwin", 80.0)],
+)
+@pytest.mark.parametrize("win_length", [255, 400])
+def test_window_with_parameters_is_scipys_too(spec: tuple[str | float, ...], win_length: int) -> None:
+    expected = scipy.signal.get_window(spec, win_length, fftbins=True).astype(np.float32)
+    assert torch.equal(functional.window(spec, win_length), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("spec", ["hannn", "kaiser", ("hann", 3.0), ("hannn", 3.0), ("kaiser",)])
+def test_window_refuses_unknown_names_and_wrong_parameters(spec: str | tuple[str | float, ...]) -> None:
+    with pytest.raises(ValueError, match=f"window must be a name that .* got {re.escape(repr(spec))}"):
+        functional.window(spec, 16)
+
+
+def test_window_refuses_no_sample() -> None:
+    with pytest.raises(ValueError, match="win_length must be at least 1 sample, got 0"):
+        functional.window("hann", 0)
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 159, 160, 511, 512, 513, 16000, 16001])

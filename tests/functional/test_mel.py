@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from audiocls import functional
-from audiocls.functional import mel
+from audiocls.functional import filterbanks
 
 
 @pytest.mark.parametrize("mel_scale", ["slaney", "htk"])
@@ -23,14 +23,14 @@ def test_scales_equal_librosa_and_invert_each_other(mel_scale: str) -> None:
     np.testing.assert_allclose(back, frequency.double(), rtol=1e-12, atol=1e-9)
 
 
-# Kapre's grid: 192 cases, rtol 1e-7 (float32, equal to the last bit or one beside it)
+# Kapre's grid and two norms more, rtol 1e-7 (float32, equal to the last bit or one beside it)
 @pytest.mark.parametrize("sample_rate", [44100, 22050])
 @pytest.mark.parametrize("n_fft", [2048, 512])
 @pytest.mark.parametrize("n_mels", [32, 128])
 @pytest.mark.parametrize("f_min", [0.0, 200.0])
 @pytest.mark.parametrize("f_max_ratio", [1.0, 0.5])
 @pytest.mark.parametrize("mel_scale", ["slaney", "htk"])
-@pytest.mark.parametrize("norm", [None, "slaney"])
+@pytest.mark.parametrize("norm", [None, "slaney", 1.0, 2.0, float("inf")])
 def test_filterbank_equals_librosa(
     sample_rate: int, n_fft: int, n_mels: int, f_min: float, f_max_ratio: float, mel_scale: str, norm: str | None
 ) -> None:
@@ -85,7 +85,7 @@ def test_slaney_norm_gives_equal_area() -> None:
 
 
 def test_empty_filters_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    mel._warn_empty.cache_clear()
+    filterbanks._warn_empty.cache_clear()
     with caplog.at_level(logging.WARNING, logger="audiocls"):
         for _ in range(2):
             filterbank = functional.mel_filterbank(sample_rate=44100, n_fft=256, n_mels=128)
@@ -104,7 +104,8 @@ def test_empty_filters_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
         ({"f_max": 8001.0}, "f_max must be at most sample_rate / 2 = 8000.0 Hz, got 8001.0: lower it or leave it out"),
         ({"n_mels": 0}, "n_mels must be at least 1, got 0"),
         ({"n_fft": 0}, "n_fft must be at least 1 sample, got 0"),
-        ({"norm": "area"}, "norm must be 'slaney' or None, got 'area'"),
+        ({"norm": "area"}, r"norm must be 'slaney', a positive number \(1.0, 2.0, inf\) or None, got 'area'"),
+        ({"norm": -1.0}, "norm must be 'slaney', a positive number .* got -1.0"),
         ({"mel_scale": "bark"}, "mel_scale must be 'slaney' or 'htk', got 'bark'"),
     ],
 )

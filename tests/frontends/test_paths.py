@@ -1,0 +1,262 @@
+"""Every way from waveform to energies gives the same numbers: in blocks, whole, by products; and what is learnt there.
+
+Reference is the plain fast transform, which is held against librosa elsewhere. The tolerance is that of librosa, too:
+energies within 80 dB of the peak to 1e-3, since float32 transforms are off by 1e-7 of the spectrum's peak.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from audiocls import functional
+from audiocls.frontends import MelSpectrogram, NoCompression, NoNormalization
+from audiocls.frontends.spectrum import Spectrum
+from audiocls.functional import blocks
+
+SAMPLE_RATE = 16000
+
+
+def build(**settings) -> MelSpectrogram:
+    defaults = {"n_fft": 512, "hop_length": 160, "n_mels": 40, "compression": NoCompression}
+    return MelSpectrogram(SAMPLE_RATE, normalization=NoNormalization, **{**defaults, **settings})
+
+
+def sweep(*shape: int) -> Tensor:
+    """A sweep from 20 Hz to 7 kHz over weak noise, other in every clip."""
+    time = torch.arange(shape[-1]) / SAMPLE_RATE
+    tone = torch.sin(2 * torch.pi * (20 * time + 3500 * time**2 / max(float(time[-1]), 0.1)))
+    return 0.5 * tone + 1e-3 * torch.randn(shape)
+
+
+def assert_same_energies(ours: Tensor, expected: Tensor, *, power: float = 2.0) -> None:
+    assert ours.shape == expected.shape
+    inside = expected > 10 ** (-4 * power) * expected.max()
+    torch.testing.assert_close(ours[inside], expected[inside], rtol=1e-3, atol=0)
+    assert (ours - expected).abs().max() <= 2e-6 * expected.max()
+
+
+@pytest.mark.parametrize("block_bytes", [2**11, 2**16, 2**20], ids=lambda size: f"{size} bytes")
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 255), (2, 1, 4001), (3, 2, 8000)], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"power": 1.0, "pad_mode": "reflect"},
+        {"learnable": True, "win_length": 300},
+        {"n_fft": 511, "hop_length": 77, "f_max": 4000.0},
+        {"path": "matmul"},
+        {"path": "matmul", "power": 1.0, "pad_mode": "reflect", "win_length": 301},
+    ],
+    ids=str,
+)
+def test_all_paths_agree(
+    settings: dict, shape: tuple[int, ...], block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", block_bytes)  # parts of a clip, a clip or two, all of them
+    waveform = sweep(*shape)
+    whole = build(**{**settings, "path": None})(waveform.clone().requires_grad_())
+    assert whole.grad_fn is not None
+    assert_same_energies(build(**settings)(waveform), whole.detach(), power=settings.get("power", 2.0))
+
+
+def test_blocks_follow_thread_count_only_in_rounding() -> None:
+    waveform, frontend = sweep(3, 1, 8000), build()
+    one = frontend(waveform)
+    torch.set_num_threads(2)
+    try:
+        assert_same_energies(frontend(waveform), one)
+    finally:
+        torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_blocked_energy_is_the_product_of_filterbank_and_power(dtype: torch.dtype) -> None:
+    waveform = sweep(2, 4000).to(dtype)
+    weight = functional.mel_filterbank(sample_rate=SAMPLE_RATE, n_fft=512, n_mels=40)
+    settings = {"n_fft": 512, "hop_length": 160, "window": functional.window("hann", 512)}
+    energy = functional.blocked_energy(waveform, weight, bands=functional.filter_bands(weight), **settings)
+    expected = weight.double() @ functional.power_spectrum(functional.stft(waveform.double(), **settings))
+    assert energy.dtype == dtype
+    assert_same_energies(energy.double(), expected)
+
+
+@pytest.mark.parametrize("n_mels", [1, 16, 40, 128])
+@pytest.mark.parametrize("n_fft", [512, 2048])
+def test_bands_hold_every_weight_and_at_most_half_of_the_matrix(n_fft: int, n_mels: int) -> None:
+    weight = functional.mel_filterbank(sample_rate=SAMPLE_RATE, n_fft=n_fft, n_mels=n_mels)
+    bands = functional.filter_bands(weight)
+    held = torch.zeros_like(weight, dtype=torch.bool)
+    for filters, bins in bands:
+        held[filters, bins] = True
+    assert not weight[~held].any()
+    assert len(bands) == 1 or held.float().mean() <= 0.5
+
+
+def test_a_full_matrix_and_an_empty_one_are_one_band() -> None:
+    assert functional.filter_bands(torch.ones(40, 257)) == [(slice(0, 40), slice(0, 257))]
+    assert functional.filter_bands(torch.zeros(3, 257)) == [(slice(0, 3), slice(0, 0))]
+    silent = functional.blocked_energy(
+        sweep(1, 2000),
+        torch.zeros(3, 129),
+        n_fft=256,
+        hop_length=64,
+        window=torch.ones(256),
+        bands=functional.filter_bands(torch.zeros(3, 129)),
+    )
+    assert not silent.any()
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_gradients_to_the_filterbank_are_those_of_the_whole_spectrum(learnable: bool) -> None:
+    quick, whole = build(learnable=learnable), build(learnable=learnable)
+    waveform = sweep(2, 1, 8000)
+    quick(waveform).sqrt().sum().backward() if learnable else quick(waveform)
+    whole(waveform.clone().requires_grad_()).sqrt().sum().backward()
+    for ours, expected in zip(quick.parameters(), whole.parameters(), strict=True):
+        assert ours.grad is not None
+        assert expected.grad is not None
+        # sums over 102 frames; 1e-4 of the largest gradient of a matrix
+        assert (ours.grad - expected.grad).abs().max() <= 1e-4 * expected.grad.abs().max()
+
+
+def test_transforms_of_functions_go_through() -> None:
+    frontend, waveform = build(), sweep(3, 1, 2000)
+    mapped = torch.func.vmap(lambda clip: frontend(clip.unsqueeze(0)).squeeze(0))(waveform)
+    assert_same_energies(mapped, frontend(waveform))
+    ahead = torch.func.jvp(frontend, (waveform,), (waveform,))[1]
+    assert_same_energies(
+        ahead, 2 * frontend(waveform)
+    )  # energies are squares: the slope along themselves is twice them
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(waveform, waveform)
+        assert_same_energies(torch.autograd.forward_ad.unpack_dual(frontend(dual)).tangent, ahead)
+
+
+def test_dft_kernels_are_the_matrix_of_the_fast_transform() -> None:
+    for n_fft in (1, 2, 511, 2048):
+        expected = torch.fft.rfft(torch.eye(n_fft, dtype=torch.float64)).T  # impulses to columns
+        kernels = functional.dft_kernels(n_fft)
+        torch.testing.assert_close(kernels[0], expected.real.float(), rtol=0, atol=1e-7)
+        torch.testing.assert_close(kernels[1], expected.imag.float(), rtol=0, atol=1e-7)
+
+
+def test_dft_at_any_frequency_hears_a_tone_there_best() -> None:
+    frequencies = torch.logspace(1.8, 3.8, 60) / SAMPLE_RATE
+    kernels = functional.dft_kernels(2048, frequencies)
+    tone = torch.sin(2 * torch.pi * frequencies[37] * torch.arange(8000)).unsqueeze(0)
+    spectrum = functional.dft(tone, kernels, hop_length=512, window=functional.window("hann", 2048), center=False)
+    assert (spectrum.square().sum(dim=1)[0].argmax(dim=0) == 37).all()
+
+
+def test_dft_equals_stft_with_its_phase() -> None:
+    waveform, window = sweep(2, 4000), functional.window("hann", 400)
+    expected = functional.stft(waveform, n_fft=512, hop_length=160, window=window)
+    ours = functional.dft(waveform, functional.dft_kernels(512), hop_length=160, window=window)
+    # sums of 512 products in float32
+    assert (torch.complex(ours[:, 0], ours[:, 1]) - expected).abs().max() <= 2e-6 * expected.abs().max()
+
+
+def test_dft_kernels_refuse() -> None:
+    with pytest.raises(ValueError, match="n_fft must be at least 1 sample, got 0"):
+        functional.dft_kernels(0)
+
+
+@pytest.mark.parametrize("win_length", [2, 300, 301, 512])
+def test_learnt_windows_and_kernels_start_as_the_fixed_ones(win_length: int) -> None:
+    fixed = Spectrum(n_fft=512, win_length=win_length).window()
+    assert torch.equal(Spectrum(n_fft=512, win_length=win_length, learnable_window=True).window(), fixed)
+    length = Spectrum(n_fft=512, win_length=win_length, learnable_window="length").window()
+    assert torch.equal(length, functional.window_in_frame(fixed, 512))
+    learnt, products = Spectrum(n_fft=512, learnable_kernels=True), Spectrum(n_fft=512, path="matmul")
+    assert torch.equal(learnt.kernels, products.kernels)
+    waveform = sweep(1, 1, 2000)
+    assert torch.equal(learnt(waveform), products(waveform))
+
+
+@pytest.mark.parametrize("win_length", [3.5, 200.25])
+def test_hann_window_of_any_length_has_its_area(win_length: float) -> None:
+    window = functional.stretched_hann(torch.tensor(win_length), 512, middle=256.0)
+    torch.testing.assert_close(window.sum(), torch.tensor(win_length / 2), rtol=2e-2, atol=0)  # of its samples
+
+
+def test_state_of_one_path_loads_into_another() -> None:
+    waveform = sweep(2, 1, 4000)
+    fast = build(learnable=True, learnable_window=True)
+    with torch.no_grad():
+        for parameter in fast.parameters():
+            parameter += 0.1 * torch.rand_like(parameter)
+    products = build(learnable=True, learnable_window=True, path="matmul")
+    products.load_state_dict(fast.state_dict())
+    with torch.no_grad():
+        assert_same_energies(products(waveform), fast(waveform))
+
+
+def recovers(frontend: MelSpectrogram, goal: MelSpectrogram, *, lr: float, measure: Callable[[Tensor], Tensor]) -> None:
+    """Train with Adam on noise bursts until log energies are those of `goal`."""
+    waveform = torch.randn(8, 1, 2000) * torch.linspace(0, 1, 2000) ** 4
+    target = (goal(waveform) + 1e-3).log().detach()
+    optimizer = torch.optim.Adam(frontend.parameters(), lr=lr)
+    far = measure(frontend.spectrum.window()).item()
+    losses = []
+    for _ in range(80):
+        loss = torch.nn.functional.mse_loss((frontend(waveform) + 1e-3).log(), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+    assert measure(frontend.spectrum.window()).item() < max(far, 1e-9)
+
+
+SMALL = {"n_fft": 64, "hop_length": 32, "n_mels": 12}
+
+
+def test_mis_set_window_recovers() -> None:
+    goal = build(**SMALL)
+    distance = lambda window: (window - goal.spectrum.window()).square().sum()  # noqa: E731
+    recovers(build(**SMALL, window="boxcar", learnable_window=True), goal, lr=0.02, measure=distance)
+
+
+def test_mis_set_length_recovers() -> None:
+    goal = build(**SMALL, win_length=48)
+    distance = lambda window: (window - functional.window_in_frame(goal.spectrum.window(), 64)).square().sum()  # noqa: E731
+    recovers(build(**SMALL, win_length=24, learnable_window="length"), goal, lr=0.02, measure=distance)
+
+
+def test_mis_set_kernels_recover() -> None:
+    frontend = build(**SMALL, learnable_kernels=True)
+    assert frontend.spectrum.kernels is not None
+    with torch.no_grad():
+        frontend.spectrum.kernels.mul_(0.5 + torch.rand_like(frontend.spectrum.kernels))
+    recovers(frontend, build(**SMALL), lr=0.01, measure=lambda window: 0 * window.sum())
+
+
+@pytest.mark.parametrize("path", ["fft", "matmul"])
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_reduced_matmul_precision_changes_nothing(precision: str, path: str) -> None:
+    frontend, waveform = build(path=path), sweep(2, 1, 4000)
+    expected = frontend(waveform)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert torch.equal(frontend(waveform), expected)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("settings", [{}, {"learnable": True}, {"path": "matmul"}], ids=str)
+def test_waveform_that_is_not_finite_is_refused(settings: dict, value: float) -> None:
+    waveform = sweep(3, 1, 4000)
+    waveform[1, 0, 77] = value
+    with pytest.raises(ValueError, match=r"waveform must be finite, got nan or infinity in clips \[1\] of the batch"):
+        build(**settings)(waveform)
+
+
+def test_parameter_that_is_not_finite_is_left_to_the_loss() -> None:
+    frontend = build(learnable=True)
+    with torch.no_grad():
+        next(frontend.parameters()).fill_(float("nan"))
+    assert not frontend(sweep(1, 1, 4000)).isfinite().any()
