@@ -24,6 +24,7 @@ from audiocls.frontends.base import Frontend
 from audiocls.heads.base import Head
 from audiocls.losses import loss, probabilities
 from audiocls.metrics import ClipScores, Evaluation, Task, evaluate
+from audiocls.optimization import HEAD, build_optimizer, held_parameters, per_level
 from audiocls.schedules import WarmupCosine
 
 log = logging.getLogger(__name__)
@@ -57,13 +58,21 @@ class Classifier(pl.LightningModule):
         num_classes: number of classes; the command line takes it from the data.
         task: "multiclass" (one label a clip) or "multilabel" (any number); the command line takes it from the data.
         class_names: one name a class, in the order of the logits; the command line takes them from the data.
-        clip_seconds: length of the windows that the model is trained on, in seconds; kept for prediction.
-        hop_seconds: from one window of a clip to the next where clips are scored, in seconds; kept for prediction.
+        clip_seconds: length of the windows that the model is trained on, in seconds, None for whole clips; kept for
+            prediction.
+        hop_seconds: from one window of a clip to the next where clips are scored, in seconds; whole clips are padded to
+            a multiple of it; kept for prediction.
         padding: what stands behind clips shorter than a window, "zero" or "repeat"; kept for prediction.
-        optimizer: called with the parameters; AdamW at 1e-3 where none is given.
+        optimizer: called with the parameters, in the groups of `audiocls.optimization`; AdamW at 1e-3 where none is
+            given.
         lr_scheduler: called with the optimizer; `WarmupCosine` over the whole run where none is given.
+        frontend_lr: learning rate of the front-end as a multiple of the head's: one number, or one a level that it
+            learns, such as {compression: 10.0, filterbank: 0.1}; levels that are not named have the head's.
+        frontend_freeze_steps: optimizer steps at the beginning in which the front-end stands still: one number, or
+            one a level.
     Raises:
-        ValueError: if `class_names` has not `num_classes` entries.
+        ValueError: if `class_names` has not `num_classes` entries, or a level is named that the front-end does not
+            learn, or the head is not built for the channels that the front-end makes.
 
     The checkpoint is the whole recipe: built by the command line, `Classifier.load_from_checkpoint(path)` needs no
     YAML and no pickle.
@@ -82,6 +91,8 @@ class Classifier(pl.LightningModule):
         padding: Literal["zero", "repeat"] = "zero",
         optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-2),
         lr_scheduler: LRSchedulerCallable = WarmupCosine,
+        frontend_lr: float | dict[str, float] = 1.0,
+        frontend_freeze_steps: int | dict[str, int] = 0,
     ) -> None:
         super().__init__()
         if class_names is not None and len(class_names) != num_classes:
@@ -89,12 +100,20 @@ class Classifier(pl.LightningModule):
         self.save_hyperparameters(logger=False)
         self.frontend = frontend
         self.head = head(frontend.n_bins, num_classes)
+        if self.head.n_channels % frontend.n_maps:
+            raise ValueError(
+                f"{type(frontend).__name__} makes {frontend.n_maps} maps of each channel of audio, but the head was "
+                f"built for n_channels={self.head.n_channels}: set model.head.init_args.n_channels to "
+                f"{frontend.n_maps} times the channels of the audio"
+            )
         self.task: Task = task
         self.class_names = list(class_names) if class_names else [str(i) for i in range(num_classes)]
-        self.clip_seconds, self.hop_seconds = clip_seconds, hop_seconds or clip_seconds
+        self.clip_seconds, self.hop_seconds = clip_seconds, hop_seconds or clip_seconds or 1.0
         self.padding: Literal["zero", "repeat"] = padding
         self.make_optimizer = optimizer
         self.make_lr_scheduler = lr_scheduler
+        self.frontend_lr = per_level("frontend_lr", frontend_lr, frontend, default=1.0)
+        self.freeze_steps = per_level("frontend_freeze_steps", frontend_freeze_steps, frontend, default=0)
         self.train_loss = MeanMetric()
         self.evaluation_loss = MeanMetric()
         self.clip_scores = ClipScores(num_classes)
@@ -138,15 +157,27 @@ class Classifier(pl.LightningModule):
             self.log("train/loss_step", value.detach())
         return value
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Hold the levels of the front-end that stand still at first.
+
+        Without a gradient a parameter is left out of the step, whatever the optimizer, its moments and the schedule;
+        nothing has to be kept for a run that is resumed, and processes have already shared the gradients they wait for.
+        """
+        for parameter in held_parameters(self.frontend, self.freeze_steps, self.trainer.global_step):
+            parameter.grad = None
+
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's mean loss and the learning rate."""
+        """Log the epoch's mean loss and the learning rates: the head's, and that of each level of the front-end."""
         self.log("train/loss", self.train_loss.compute())
-        self.log("lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        rates = {group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups}
+        self.log("lr", rates[HEAD])
+        for level, steps in self.freeze_steps.items():
+            self.log(f"lr/{level}", 0.0 if self.trainer.global_step < steps else rates[level])
         self.train_loss.reset()
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimizer and its schedule; a schedule that asks for the length of the run is told."""
-        optimizer = self.make_optimizer(self.parameters())
+        optimizer = build_optimizer(self.make_optimizer, self, self.frontend, frontend_lr=self.frontend_lr)
         scheduler = self.make_lr_scheduler(optimizer)
         if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
             scheduler.set_total_steps(self._total_steps())
@@ -225,6 +256,13 @@ class Classifier(pl.LightningModule):
                 "python": platform.python_version(),
             },
         }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights; a front-end that learns something else than they have learnt is named, not its keys."""
+        if strict:
+            prefix = "frontend."
+            self.frontend.check_state(name[len(prefix) :] for name in state_dict if name.startswith(prefix))
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuse weights of other classes or another sample rate than the data's."""

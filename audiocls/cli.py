@@ -36,6 +36,8 @@ LINKS = {
     "padding": "model.padding",
     "sample_rate": "model.frontend.init_args.sample_rate",
 }
+# what of the model a checkpoint says, where it is not trained on
+RECIPE = ("frontend", "head", "optimizer", "lr_scheduler", "frontend_lr", "frontend_freeze_steps")
 TRAINER = {
     "use_distributed_sampler": False,  # the loaders know the ranks, and never pad
     "num_sanity_val_steps": 0,  # a few batches say nothing of clips
@@ -115,7 +117,7 @@ class AudioCLI(LightningCLI):
         if AudioCLI.command == "fit":
             return  # the configuration that is given is the one to train with; its weights must fit
         saved = checkpoint["hyper_parameters"]
-        model = {key: value for key, value in saved.items() if key in ("frontend", "head", "optimizer", "lr_scheduler")}
+        model = {key: value for key, value in saved.items() if key in RECIPE}
         if "init_args" in model.get("frontend", {}):
             model["frontend"]["init_args"].pop("sample_rate", None)  # linked: the data says it, and is checked
         self.config = self.parser.parse_object({AudioCLI.command: {"model": model}}, self.config)

@@ -15,6 +15,8 @@ CONF = Path(__file__).parents[1] / "conf"
 RECIPES = sorted(path.stem for path in CONF.glob("*.yaml"))
 OVERLAYS = sorted(str(path.relative_to(CONF)) for path in CONF.glob("*/*.yaml"))
 
+LOW_HARMONICS = ["--model.frontend.n_bins", "40"]  # what 8 kHz can hold
+
 
 @pytest.fixture(scope="module")
 def stores(
@@ -61,10 +63,34 @@ def test_every_recipe_trains(recipe: str, stores: dict[str, list[str]], tmp_path
 def test_every_overlay_trains(overlay: str, stores: dict[str, list[str]], tmp_path: Path) -> None:
     assert fit("drums", tmp_path / "run", "--config", str(CONF / overlay), *stores["drums"]) == 0
     kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]
-    ((part, wanted),) = yaml.safe_load((CONF / overlay).read_text())["model"].items()
-    assert wanted.get("class_path", kept[part]["class_path"]) == kept[part]["class_path"]
-    flat = {key: value for key, value in wanted.get("init_args", {}).items() if not isinstance(value, dict)}
-    assert flat.items() <= kept[part]["init_args"].items()
+    for part, wanted in yaml.safe_load((CONF / overlay).read_text())["model"].items():
+        if part not in ("frontend", "head"):
+            assert kept[part] == wanted
+            continue
+        assert wanted.get("class_path", kept[part]["class_path"]) == kept[part]["class_path"]
+        flat = {key: value for key, value in wanted.get("init_args", {}).items() if not isinstance(value, dict)}
+        assert flat.items() <= kept[part]["init_args"].items()
+
+
+def test_frontend_that_makes_several_maps_of_a_channel_predicts(
+    stores: dict[str, list[str]], tones: Path, tone_files: Path, tmp_path: Path
+) -> None:
+    overlay = str(CONF / "frontends" / "harmonic.yaml")
+    assert fit("folder", tmp_path / "run", "--config", overlay, "--data.store", str(tones), *LOW_HARMONICS) == 0
+    clip = next(tone_files.rglob("*.wav"))
+    out = tmp_path / "predictions.csv"
+    assert main(["predict", "--run_dir", str(tmp_path / "run"), str(clip), "--out", str(out)]) == 0
+    assert pd.read_csv(out)[["high", "low", "mid"]].sum(axis=1).iloc[0] == pytest.approx(1, abs=1e-5)
+
+
+def test_head_that_is_not_built_for_the_maps_of_the_frontend_is_refused(
+    stores: dict[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overlay = ["--config", str(CONF / "frontends" / "harmonic.yaml"), "--model.head.n_channels", "3"]
+    assert fit("drums", tmp_path / "run", *overlay, *stores["drums"]) == 2
+    assert "Harmonic makes 4 maps of each channel of audio, but the head was built for n_channels=3" in (
+        capsys.readouterr().err.replace("\n", " ")
+    )
 
 
 @pytest.mark.parametrize("path", [*RECIPES, *OVERLAYS])
