@@ -1,65 +1,33 @@
 #!/usr/bin/env python3
-"""Time the mel front-end against its peers, with the error against librosa in the same row.
+"""Time front-ends against their peers, with the error against librosa in the same row.
 
-Peers run in turns and in changing order within one process, after a warm-up, on the same batch of noise and sweeps. A
-row gives the median and the quartiles of all turns, and the ratio of our median to the row's: below 1 where ours is
-faster. The error is the largest difference from librosa's decibels within 80 dB of each clip's peak. Padding mirrors,
-since all of them can.
+All run in one process on the same batch of noise and sweeps, in turns (see `measuring`). The error is the largest
+difference from librosa (see `errors`). Where a filterbank is learnt, a turn is forward and backward to it.
 
-    python tools/bench_frontends.py
-    python tools/bench_frontends.py --device cuda --batch_size 256 --csv bench.csv
+    OMP_NUM_THREADS=1 python tools/bench_frontends.py --what mel --batch_size 4
+    python tools/bench_frontends.py --what mel --seconds 1 10 60 600 --batch_size 1 --turns 5     # linear in the length
+    python tools/bench_frontends.py --what mel --memory
+    python tools/bench_frontends.py --device cuda --batch_size 256 --csv frontends.csv --chart frontends.png
 """
 
-import argparse
-import csv
-import importlib
-import importlib.metadata
-import platform
-import random
-import statistics
-import subprocess
+from __future__ import annotations
+
+import ctypes
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-import librosa
 import numpy as np
 import torch
 from torch import Tensor
 
-from audiocls.frontends import Decibel, MelSpectrogram, NoNormalization
+import measuring
+from frontend_peers import PEERS, TOP_DB, UNCOMPARED, Implementation, Setting
+from measuring import Row
 
-TOP_DB = 80.0
-OURS = "audiocls"
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One size of spectrogram; samples, Hz and number of filters."""
-
-    sample_rate: int
-    n_fft: int
-    hop_length: int
-    n_mels: int
-
-    def __str__(self) -> str:
-        return f"{self.sample_rate} Hz {self.n_fft}/{self.hop_length}/{self.n_mels}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """What one implementation took for one setting."""
-
-    setting: str
-    implementation: str
-    median_ms: float
-    quartile_1_ms: float
-    quartile_3_ms: float
-    ours_to_it: float
-    max_error_db: float
-
+WARM_UP = 2
 
 SETTINGS = (
     Setting(16000, 512, 160, 80),
@@ -69,82 +37,19 @@ SETTINGS = (
 )
 
 
-def ours(setting: Setting, device: str, *, learnable: bool = False) -> Callable[[Tensor], Tensor]:
-    """Our front-end, in decibels."""
-    return MelSpectrogram(
-        setting.sample_rate,
-        n_fft=setting.n_fft,
-        hop_length=setting.hop_length,
-        n_mels=setting.n_mels,
-        pad_mode="reflect",
-        learnable=learnable,
-        compression=Decibel,
-        normalization=NoNormalization,
-    ).to(device)
+def settings(what: str) -> list[Setting]:
+    """The sizes to measure at; for the constant-Q transform those whose hop the octaves of all peers can halve."""
+    return [setting for setting in SETTINGS if what != "cqt" or setting.hop_length % 128 == 0]
 
 
-def torchaudio_peer(setting: Setting, device: str) -> Callable[[Tensor], Tensor]:
-    """torchaudio's MelSpectrogram and AmplitudeToDB."""
-    transforms = importlib.import_module("torchaudio.transforms")
-    mel = transforms.MelSpectrogram(
-        setting.sample_rate,
-        n_fft=setting.n_fft,
-        hop_length=setting.hop_length,
-        n_mels=setting.n_mels,
-        norm="slaney",
-        mel_scale="slaney",
-    )
-    return torch.nn.Sequential(mel, transforms.AmplitudeToDB(top_db=TOP_DB)).to(device)
-
-
-def nnaudio_peer(setting: Setting, device: str) -> Callable[[Tensor], Tensor]:
-    """nnAudio's MelSpectrogram; its decibels are made the way ours are, since it has none of its own."""
-    features = importlib.import_module("nnAudio.features.mel")
-    mel = features.MelSpectrogram(
-        sr=setting.sample_rate,
-        n_fft=setting.n_fft,
-        hop_length=setting.hop_length,
-        n_mels=setting.n_mels,
-        verbose=False,
-    ).to(device)
-    decibel = Decibel(setting.n_mels, top_db=TOP_DB)
-    return lambda waveform: decibel(mel(waveform.flatten(0, 1)).unflatten(0, waveform.shape[:2]))
-
-
-def librosa_peer(setting: Setting, device: str) -> Callable[[Tensor], Tensor]:
-    """librosa, clip by clip on the processor, whatever the device of the others."""
-
-    def decibel(clip: np.ndarray) -> np.ndarray:
-        mel = librosa.feature.melspectrogram(
-            y=clip,
-            sr=setting.sample_rate,
-            n_fft=setting.n_fft,
-            hop_length=setting.hop_length,
-            n_mels=setting.n_mels,
-            pad_mode="reflect",
-        )
-        return librosa.power_to_db(mel, top_db=TOP_DB)
-
-    return lambda waveform: torch.from_numpy(np.stack([decibel(clip) for clip in waveform.cpu().numpy()]))
-
-
-PEERS: dict[str, Callable[[Setting, str], Callable[[Tensor], Tensor]]] = {
-    OURS: ours,
-    "audiocls, learnt filterbank": lambda setting, device: ours(setting, device, learnable=True),
-    "torchaudio": torchaudio_peer,
-    "nnAudio": nnaudio_peer,
-    "librosa": librosa_peer,
-}
-
-
-def build(setting: Setting, device: str) -> dict[str, Callable[[Tensor], Tensor]]:
+def build(what: str, setting: Setting, device: str) -> dict[str, Implementation]:
     """All implementations that are installed; what is not is said on stderr."""
     built = {}
-    for name, make in PEERS.items():
+    for name, make in PEERS[what].items():
         try:
             built[name] = make(setting, device)
         except (ImportError, OSError) as error:
-            print(f"{name} left out: {error}", file=sys.stderr)
+            measuring.left_out(name, error)
     return built
 
 
@@ -159,117 +64,106 @@ def clips(setting: Setting, batch_size: int, seconds: float) -> Tensor:
     return noise.unsqueeze(1)
 
 
-def timings(runs: dict[str, Callable[[Tensor], Tensor]], waveform: Tensor, *, turns: int) -> dict[str, list[float]]:
-    """Milliseconds of each run, taken in turns so that a busy machine is busy for all."""
-    synchronise = torch.cuda.synchronize if waveform.is_cuda else lambda: None
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    shuffle = random.Random(0).shuffle
-    order = list(runs)
-    for turn in range(-2, turns):  # two turns to warm up
-        shuffle(order)  # whoever runs after librosa finds cold caches and memory given back: let it be each in its turn
-        for name in order:
-            synchronise()
-            start = time.perf_counter()
-            runs[name](waveform)
-            synchronise()
-            if turn >= 0:
-                taken[name].append(1e3 * (time.perf_counter() - start))
-    return taken
+def errors(what: str, outputs: Mapping[str, Tensor]) -> dict[str, float]:
+    """Largest difference of each from librosa; empty where librosa is not among them.
+
+    Decibels of mel bands are compared within 80 dB of a clip's peak. Filters of the constant-Q transform are cut off
+    somewhere, each implementation's elsewhere: compared are magnitudes, as a share of the peak.
+    """
+    if "librosa" not in outputs:
+        return {}
+    reference = outputs["librosa"]
+    peak = reference.amax(dim=(1, 2, 3), keepdim=True)
+    compared = {name: output for name, output in outputs.items() if name != UNCOMPARED}
+    if what == "cqt":
+        compared = {name: 10 ** ((output - peak) / 20) for name, output in compared.items()}
+    counted = reference > (peak - TOP_DB if what == "mel" else -torch.inf)
+    return {name: float((output - compared["librosa"])[counted].abs().max()) for name, output in compared.items()}
 
 
-def measure(setting: Setting, *, device: str, batch_size: int, seconds: float, turns: int) -> list[Row]:
-    """One row an implementation."""
-    waveform = clips(setting, batch_size, seconds).to(device)
-    runs = build(setting, device)
-    reference = librosa_peer(setting, device)(waveform)
-    inside = reference > reference.amax(dim=(1, 2, 3), keepdim=True) - TOP_DB
+def steps(what: str, implementations: Mapping[str, Implementation], waveform: Tensor) -> dict[str, Callable[[], float]]:
+    """One turn of each: forward, and backward where something is learnt; done when it returns."""
+    backward = "backward" in what
+
+    def step(implementation: Implementation) -> float:
+        with torch.set_grad_enabled(backward):
+            output = implementation(waveform)
+            if backward:
+                output.mean().backward()
+        if waveform.is_cuda:
+            torch.cuda.synchronize()
+        return 1.0
+
+    return {name: partial(step, implementation) for name, implementation in implementations.items()}
+
+
+def measure(what: str, setting: Setting, arguments: Namespace, *, seconds: float, threads: int) -> list[Row]:
+    """One row an implementation: milliseconds a batch, or megabytes that a batch takes at its peak."""
+    torch.set_num_threads(threads)
+    waveform = clips(setting, arguments.batch_size, seconds).to(arguments.device)
+    implementations = build(what, setting, arguments.device)
+    runs = steps(what, implementations, waveform)
     with torch.no_grad():
-        errors = {name: float((run(waveform).cpu() - reference)[inside].abs().max()) for name, run in runs.items()}
-        taken = timings(runs, waveform, turns=turns)
-    median = {name: statistics.median(values) for name, values in taken.items()}
-    rows = []
-    for name, values in taken.items():
-        first, _, third = statistics.quantiles(values, n=4)
-        rows.append(Row(str(setting), name, median[name], first, third, median[OURS] / median[name], errors[name]))
-    return rows
+        off = errors(what, {name: implementation(waveform).cpu() for name, implementation in implementations.items()})
+    if arguments.memory:
+        values = {
+            name: [peak_megabytes(run, arguments.device) for _ in range(arguments.turns)] for name, run in runs.items()
+        }
+        quantity, unit = "peak memory", "MB"
+    else:
+        taken = measuring.in_turns(runs, turns=arguments.turns, warm_up=WARM_UP)
+        values = {name: [1e3 * turn.seconds for turn in turns] for name, turns in taken.items()}
+        quantity, unit = "time", "ms"
+    where = f"{what}, {setting}, {arguments.batch_size} x {seconds:g} s, {threads} thread{'s' if threads > 1 else ''}"
+    rows = measuring.summarise(values, setting=where, quantity=quantity, unit=unit, better="lower")
+    return [row | ({"max_error": off[name]} if (name := str(row["implementation"])) in off else {}) for row in rows]
 
 
-def environment(device: str) -> str:
-    """Hardware, versions and commit, in one line."""
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    processor = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor_name()
-    commit = git.stdout.strip() or "unknown"
-    installed = {name: version(name) for name in ("torchaudio", "nnAudio", "librosa")}
-    peers = ", ".join(f"{name} {number}" for name, number in installed.items() if number)
-    return (
-        f"{processor}, {torch.get_num_threads()} threads; Python {platform.python_version()}, "
-        f"torch {torch.__version__}, {peers}; commit {commit}"
-    )
+def peak_megabytes(run: Callable[[], float], device: str) -> float:
+    """Memory that a run takes above what was taken before it, at its peak (Linux, or a CUDA device)."""
+    if device.startswith("cuda"):
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    ctypes.CDLL(None).malloc_trim(0)  # else what earlier runs have freed would be taken again unseen
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = _resident("VmRSS")
+    run()
+    return max(_resident("VmHWM") - before, 1) / 1e3
 
 
-def version(package: str) -> str | None:
-    """Installed version of a package; None where it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def processor_name() -> str:
-    """Model of the processor, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Rows as Markdown."""
-    lines = [
-        "| setting | implementation | median ms | quartiles ms | ours / it | max error dB |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        spread = f"{row.quartile_1_ms:.2f} to {row.quartile_3_ms:.2f}"
-        lines.append(
-            f"| {row.setting} | {row.implementation} | {row.median_ms:.2f} | {spread} | {row.ours_to_it:.2f} "
-            f"| {row.max_error_db:.1e} |"
-        )
-    return "\n".join(lines)
+def _resident(name: str) -> int:
+    """Kilobytes of main memory, from the kernel's account of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print the table, write the CSV."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure, print the table, write CSV and chart."""
+    parser = measuring.build_parser(__doc__, n_turns=20)
+    parser.add_argument("--what", nargs="+", choices=PEERS, default=list(PEERS), help="front-ends (default: all)")
     parser.add_argument("--device", default="cpu", help="where all but librosa run (default: cpu)")
     parser.add_argument("--batch_size", type=int, default=16, help="clips (default: 16)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of a clip (default: 4.0)")
-    parser.add_argument("--turns", type=int, default=20, help="runs of each implementation, at least 2 (default: 20)")
-    parser.add_argument("--csv", type=Path, help="where to write the rows as well")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[4.0], help="lengths of a clip (default: 4.0)")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[torch.get_num_threads()], help="of torch (default: all)"
+    )
+    parser.add_argument("--memory", action="store_true", help="measure peak memory instead of time")
     args = parser.parse_args(argv)
-    if args.turns < 2:
-        parser.error(f"--turns must be at least 2 to have a spread, got {args.turns}")
-    where = environment(args.device)
-    print(f"{where}; batch of {args.batch_size} x {args.seconds} s, {args.turns} turns after 2 of warm-up\n")
+    processor = torch.cuda.get_device_name(args.device) if args.device.startswith("cuda") else measuring.processor()
+    packages = measuring.environment(("torch", "torchaudio", "nnAudio", "librosa"), hardware=processor)
+    where = f"{packages}; {args.turns} turns after {WARM_UP} of warm-up"
+    print(f"{where}\n")
     rows = [
         row
-        for setting in SETTINGS
-        for row in measure(
-            setting, device=args.device, batch_size=args.batch_size, seconds=args.seconds, turns=args.turns
-        )
+        for what in args.what
+        for setting in settings(what)
+        for seconds in args.seconds
+        for threads in args.threads
+        for row in measure(what, setting, args, seconds=seconds, threads=threads)
     ]
-    print(table(rows))
-    if args.csv:
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [*(field.name for field in fields(Row)), "environment"])
-            writer.writeheader()
-            writer.writerows({**asdict(row), "environment": where} for row in rows)
+    measuring.report(rows, args, benchmark="Front-ends", where=where)
     return 0
 
 
