@@ -67,7 +67,7 @@ def classify(classifier: Classifier, path: Path, *, batch_size: int = 64) -> np.
     Raises:
         DecodeError: if the file holds no readable audio.
     """
-    n_channels = classifier.head.n_channels
+    n_channels = classifier.head.n_channels // classifier.frontend.n_maps
     pcm = decode(path, sample_rate=classifier.sample_rate, channels=n_channels).pcm.T
     length = pcm.shape[1]
     hop = max(round(classifier.hop_seconds * classifier.sample_rate), 1)
