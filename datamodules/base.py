@@ -56,7 +56,7 @@ class AudioDataModule(pl.LightningDataModule):
         order: of training: "random" visits every clip once an epoch; "balanced" every class equally often, by the
             rarest of a clip's labels; "blocked" every clip once, in runs of neighbours, for disks that seek.
         seed: of the order of clips and of the crops.
-        threads: that fill batches ahead of training; more than one where the disk is slower than the training.
+        threads: that fill batches ahead of training; more where the disk is slower than the training.
         num_workers: processes that read in place of threads.
         mapped: whether shards are mapped into memory; false reads with system calls, for network file systems on which
             mapped files are slow or fail.
@@ -79,7 +79,7 @@ class AudioDataModule(pl.LightningDataModule):
         batch_size: int = 64,
         order: OrderName = "random",
         seed: int = 0,
-        threads: int = 1,
+        threads: int = 2,
         num_workers: int = 0,
         mapped: bool = True,
         allow_missing: int = 0,

@@ -113,10 +113,13 @@ class ClipDataset(Dataset[Batch]):
 
     def will_need(self, group: list[Windows]) -> None:
         """Have the disk fetch what these batches will read, in the order of the files."""
-        clip, start = (np.concatenate(column) for column in list(zip(*group, strict=True))[:2])
-        lengths = np.concatenate([self._own_lengths(windows) for windows in group])
-        order = np.lexsort((start, clip))
-        self.clips.store.will_need(self.clips.rows[clip[order]], start[order], lengths[order])
+        clip, start, lengths = group[0].clip, group[0].start, self._own_lengths(group[0])
+        if len(group) > 1:
+            clip, start = (np.concatenate(column) for column in list(zip(*group, strict=True))[:2])
+            lengths = np.concatenate([self._own_lengths(windows) for windows in group])
+            order = np.lexsort((start, clip))
+            clip, start, lengths = clip[order], start[order], lengths[order]
+        self.clips.store.will_need(self.clips.rows[clip], start, lengths)
 
     def _own_lengths(self, windows: Windows) -> NDArray[np.int64]:
         return np.minimum(self._lengths[windows.clip] - windows.start, windows.n_samples)

@@ -54,7 +54,7 @@ class Ring:
 
     def _take(self, nbytes: int) -> np.ndarray:
         try:
-            memory = self._free.popleft()
+            memory = self._free.pop()
         except IndexError:
             return np.empty(nbytes, dtype=np.uint8)
         return memory if len(memory) >= nbytes else np.empty(nbytes, dtype=np.uint8)
@@ -66,7 +66,7 @@ class BatchLoader:
     Args:
         dataset: reads the windows that the sampler names.
         sampler: names the windows of each batch; Lightning calls its `set_epoch`, if it has one.
-        threads: that fill batches ahead; one is enough where the shards are in memory.
+        threads: that fill batches ahead; while one waits for Python's lock the other copies.
         num_workers: processes that read in place of threads.
         pinned: whether batches stand in page-locked memory, for a GPU.
     """
@@ -78,7 +78,7 @@ class BatchLoader:
         dataset: ClipDataset,
         sampler: TrainBatches | EvaluationBatches,
         *,
-        threads: int = 1,
+        threads: int = 2,
         num_workers: int = 0,
         pinned: bool = False,
     ) -> None:

@@ -3,9 +3,10 @@
 
 The clips are noise, 30 s at 16 kHz; all implementations read the same ones, in turns (see `measuring`), in batches of
 64, and of each batch some samples of every row are added up. A turn is as many epochs as fit into `--seconds`, one at
-least. Ours is the loader that `AudioTable.train_dataloader()` returns. Warm, the limit is copying crops of an array in
-memory into one buffer. With --cold no page of any file is in memory when a turn begins, a turn is one epoch, loaders
-are built anew off the clock (their workers start on it), and the limit is reading our shards in order, 4 MB at a time.
+least. Ours is the loader that `AudioTable.train_dataloader()` returns. Warm, the limit is that loader over samples in
+memory; bare copies of an array into one buffer stand beside it. With --cold no page of any file is in memory when a
+turn begins, a turn is one epoch, loaders are built anew off the clock (their workers start on it), and the limit is
+reading our shards in order, 4 MB at a time.
 
     python tools/bench_loader.py --csv loader.csv --chart loader.png
     python tools/bench_loader.py --gigabytes 8 --workers 0 8 --cold
@@ -31,7 +32,7 @@ import torch
 import measuring
 from datamodules.decoding.sources import find_sources
 from datamodules.storage.writer import write_store
-from loader_peers import PEERS, SAMPLE_BYTES, Batches, MemoryCopy, Ours, Reading, Recordings
+from loader_peers import PEERS, SAMPLE_BYTES, Batches, MemoryCopy, Ours, Reading, Recordings, SameRing
 from measuring import LIMIT, OURS, Row
 
 SAMPLE_RATE, BATCH_SIZE, N_SHARDS = 16000, 64, 8
@@ -95,13 +96,15 @@ def build(
 ) -> dict[str, Callable[[], Batches]]:
     """What makes each loader; those whose library is not installed are named on stderr."""
     makers: dict[str, Callable[[], Batches]] = {
-        OURS: partial(Ours, recordings, reading),
-        f"{OURS}, {threads} threads": partial(Ours, recordings, reading, threads=threads),
+        OURS: partial(Ours, recordings, reading, threads=threads),
+        f"{OURS}, 1 thread": partial(Ours, recordings, reading, threads=1),
     }
     if cold:
         makers[f"{LIMIT}: sequential read"] = partial(SequentialRead, recordings, reading)
     else:
-        makers[f"{LIMIT}: memory copy, {threads} threads"] = partial(MemoryCopy, recordings, reading, threads=threads)
+        makers[f"{LIMIT}: ours, samples in memory"] = partial(SameRing, recordings, reading, threads=threads)
+        makers["memory copy, 1 thread"] = partial(MemoryCopy, recordings, reading, threads=1)
+        makers[f"memory copy, {threads} threads"] = partial(MemoryCopy, recordings, reading, threads=threads)
     for name, make in PEERS.items():
         try:
             make(recordings, reading)  # also writes the format of its own
@@ -174,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--crop_seconds", type=float, default=3.0, help="length of a crop (default: 3)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a turn, at least (default: 2)")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, cores], help=f"of peers (default: 0 {cores})")
-    parser.add_argument("--threads", type=int, default=2, help="of our second row and of the limit (default: 2)")
+    parser.add_argument("--threads", type=int, default=2, help="of ours and of the limit (default: 2)")
     parser.add_argument("--cold", action="store_true", help="read from the disk")
     parser.add_argument("--folder", type=Path, help="where to write the clips for the time (default: temporary)")
     args = parser.parse_args(argv)

@@ -66,11 +66,10 @@ class MappedValues:
     def will_need(self, at: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
         """Have the disk fetch ranges soon, unless they look as if they were in memory; returns at once."""
         itemsize = self._values.itemsize
-        begins = (at * itemsize).tolist()
-        if all(map(self._mapping.is_resident, begins[:: -(-len(begins) // _LOOK_AT) or 1])):
+        if self._mapping.are_resident((at[:: -(-len(at) // _LOOK_AT) or 1] * itemsize).tolist()):
             return  # to ask for what is there takes as long as to copy it
-        for begin, size in zip(begins, sizes.tolist(), strict=True):
-            self._mapping.will_need(begin, size * itemsize)
+        for begin, nbytes in zip((at * itemsize).tolist(), (sizes * itemsize).tolist(), strict=True):
+            self._mapping.will_need(begin, nbytes)
 
     @cached_property
     def _tensor(self) -> torch.Tensor:

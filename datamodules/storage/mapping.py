@@ -17,7 +17,7 @@ import itertools
 import mmap
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 _LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _LIBC.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_LIBC.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+# Called without letting go of Python's lock: to get it back takes longer than the call.
+_MINCORE = ctypes.PyDLL(None).mincore
+_MINCORE.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 
 
 class Mapping:
@@ -73,13 +75,16 @@ class Mapping:
         page = begin - begin % PAGE
         _LIBC.madvise(self.address + page, begin + nbytes - page, _MADV_WILLNEED)
 
-    def is_resident(self, begin: int) -> bool:
-        """Whether a byte's page is in memory; false where the system does not tell."""
+    def are_resident(self, begins: Iterable[int]) -> bool:
+        """Whether the pages of some bytes are all in memory; false where the system does not tell."""
         if not self._can_tell:
             return False
         state = ctypes.create_string_buffer(1)
-        _LIBC.mincore(self.address + begin - begin % PAGE, 1, state)
-        return bool(state.raw[0] & 1)
+        for begin in begins:
+            _MINCORE(self.address + begin - begin % PAGE, 1, state)
+            if not state.raw[0] & 1:
+                return False
+        return True
 
 
 def _map(address: int | None, size: int, protection: int, flags: int, file: int) -> int:

@@ -100,7 +100,7 @@ def test_steps_of_an_epoch_are_known_before_the_loader_is(tones: Path) -> None:
     ("setting", "match"),
     [
         ({"clip_seconds": 0}, "clip_seconds and hop_seconds must be above 0, got 0"),
-        ({"batch_size": 0}, "batch_size and threads must be at least 1 .*, got 0, 1 and 0"),
+        ({"batch_size": 0}, "batch_size and threads must be at least 1 .*, got 0, 2 and 0"),
         ({"threads": 0}, "batch_size and threads must be at least 1 .*, got 64, 0 and 0"),
     ],
 )

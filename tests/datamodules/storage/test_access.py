@@ -145,14 +145,14 @@ def test_what_is_in_memory_is_told(tmp_path: Path) -> None:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     mapping = Mapping([path])
-    if mapping.is_resident(0):
+    if mapping.are_resident([0]):
         pytest.skip("this file system keeps its pages")
-    assert not mapping.is_resident(40 * PAGE)
+    assert not mapping.are_resident([40 * PAGE])
     np.asarray(mapping)[40 * PAGE]
-    assert mapping.is_resident(40 * PAGE)
+    assert mapping.are_resident([40 * PAGE])
     mapping.will_need(8 * PAGE + 5, 3 * PAGE)
     for _ in range(200):
-        if all(mapping.is_resident(page * PAGE) for page in range(8, 12)):
+        if mapping.are_resident(page * PAGE for page in range(8, 12)):
             break
         time.sleep(0.01)
-    assert all(mapping.is_resident(page * PAGE) for page in range(8, 12))
+    assert mapping.are_resident(page * PAGE for page in range(8, 12))
