@@ -8,19 +8,19 @@ padded with zeros. The same clips in the same order are the same file, byte for 
 
 While it grows, a shard is a file of samples (`.shard-00000.part`) and a journal of one JSON line a file
 (`.shard-00000.journal`): a clip's row, written behind its samples, or the reason why there is none. A line counts if it
-is whole and its samples match their checksum; everything from the first that does not on is dropped. Closing checks
-every clip again on its way into a temporary file, which is synced and renamed, and last says that the shard is whole
-and what failed on the way (`.shard-00000.done`): so also where all failed, and there is no shard. Nothing that is
-visible is partial, whatever was killed when.
+is whole and its samples match their checksum; everything from the first that does not on is dropped. Samples stand from
+the first where the shard will have them. Closing checks every clip again, writes what stands around them, syncs and
+renames the file, and last says that the shard is whole and what failed on the way (`.shard-00000.done`): so also where
+all failed, and there is no shard. Nothing that is visible is partial, whatever was killed when.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,6 +52,7 @@ COLUMNS = {
 }
 FAILURE_COLUMNS = ("clip_id", "source", "outcome", "codec", "reason")
 SHARD_FORMATS = {"hdf5": ".h5", "npy": ".npy"}
+_PCM_BEGINS = {"hdf5": 2048, "npy": 128}  # bytes that HDF5 and numpy put before the first array of a file
 
 
 class StoreError(ValueError):
@@ -149,11 +150,15 @@ class ShardWriter:
         self.folder, self.number, self.shard_format, self.channels = folder, number, shard_format, channels
         self.dtype = SAMPLE_DTYPES[sample_format]
         self.part, self.journal = folder / f".shard-{number:05d}.part", folder / f".shard-{number:05d}.journal"
+        self.final = folder / shard_name(number, shard_format)
         self.entries: list[dict[str, Any]] = []
         self.samples = 0
-        journal_bytes = self._recover() if self.part.exists() and self.journal.exists() else 0
-        self._pcm_file = self._open(self.part, self._nbytes(self.samples))
+        self._begin = _PCM_BEGINS[shard_format]
+        # A run that was killed has published the shard and not said so yet: nothing but that is left to do.
+        self.published = self.final.exists() and self.journal.exists() and not self.part.exists()
+        journal_bytes = self._recover() if self.journal.exists() else 0
         self._journal_file = self._open(self.journal, journal_bytes)
+        self._pcm_file = -1 if self.published else self._open(self.part, self._begin + self._nbytes(self.samples))
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -164,7 +169,7 @@ class ShardWriter:
         """Append a clip (samples, channels) in the store's sample format, and what the other columns say of it."""
         if pcm.dtype != self.dtype or pcm.shape[1:] != (self.channels,):
             raise ValueError(f"pcm must be {self.dtype} (samples, {self.channels}), got {pcm.dtype} {pcm.shape}")
-        data = np.ascontiguousarray(pcm).tobytes()
+        data = np.ascontiguousarray(pcm).data.cast("B")
         _write_all(self._pcm_file, data)
         self._write_down(row | {"start": self.samples, "length": len(pcm), "crc32": zlib.crc32(data)} | _levels(pcm))
         self.samples += len(pcm)
@@ -179,29 +184,38 @@ class ShardWriter:
         Raises:
             StoreError: if a clip changed on the disk.
         """
-        os.close(self._pcm_file)
         os.close(self._journal_file)
         rows = self.rows
-        final = self.folder / shard_name(self.number, self.shard_format) if rows else None
-        if final is not None:
-            temporary = self.folder / f".shard-{self.number:05d}.tmp"
-            write = _write_hdf5 if self.shard_format == "hdf5" else _write_npy
-            shape = (self.samples, self.channels)
-            write(temporary, final, rows=rows, samples=self._checked_samples(rows), shape=shape, dtype=self.dtype)
-            publish(temporary, final)
+        if not self.published:
+            os.close(self._pcm_file)
+            if rows:
+                self._check_samples(rows)
+                frame = _hdf5_frame if self.shard_format == "hdf5" else _npy_frame
+                head, tail = frame(
+                    self.part, self.final, rows=rows, shape=(self.samples, self.channels), dtype=self.dtype
+                )
+                assert len(head) == self._begin, "HDF5 and numpy put samples where they have put them up to now"
+                with self.part.open("r+b") as file:
+                    file.write(head)
+                    file.seek(0, os.SEEK_END)
+                    file.write(tail)
+                publish(self.part, self.final)
         failures = [entry for entry in self.entries if not _is_row(entry)]
         write_json(self.part.with_suffix(".done"), {"clips": len(rows), "failures": failures})
-        self.part.unlink()
+        self.part.unlink(missing_ok=True)
         self.journal.unlink()
-        return final
+        return self.final if rows else None
 
     def _recover(self) -> int:
         """Replay the journal up to its first torn or false line; returns its bytes up to there."""
         good = 0
-        with self.journal.open("rb") as lines, self.part.open("rb") as part:
+        if not self.published:
+            self.part.touch()
+        with self.journal.open("rb") as lines, (self.final if self.published else self.part).open("rb") as samples:
+            samples.seek(self._begin)
             for line in lines:
                 entry = _parse(line)
-                if entry is None or not self._is_there(entry, part):
+                if entry is None or not self._is_there(entry, samples):
                     break
                 self.entries.append(entry)
                 self.samples += entry.get("length", 0)
@@ -226,13 +240,12 @@ class ShardWriter:
         os.ftruncate(descriptor, size)
         return descriptor
 
-    def _checked_samples(self, rows: list[dict[str, Any]]) -> Iterator[bytes]:
+    def _check_samples(self, rows: list[dict[str, Any]]) -> None:
         with self.part.open("rb") as part:
+            part.seek(self._begin)
             for row in rows:
-                data = part.read(self._nbytes(row["length"]))
-                if zlib.crc32(data) != row["crc32"]:
+                if zlib.crc32(part.read(self._nbytes(row["length"]))) != row["crc32"]:
                     raise StoreError(f"{self.part}: {row['clip_id']} is not what was written: check the disk")
-                yield data
 
 
 def _levels(pcm: np.ndarray) -> dict[str, float]:
@@ -256,7 +269,7 @@ def _is_row(entry: dict[str, Any]) -> bool:
     return "crc32" in entry
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
@@ -289,41 +302,32 @@ def _lay_out_hdf5(temporary: Path, rows: list[dict[str, Any]], shape: tuple[int,
     return offset
 
 
-def _write_hdf5(
-    temporary: Path,
-    _: Path,
-    *,
-    rows: list[dict[str, Any]],
-    samples: Iterator[bytes],
-    shape: tuple[int, int],
-    dtype: np.dtype,
-) -> None:
+def _hdf5_frame(
+    part: Path, _: Path, *, rows: list[dict[str, Any]], shape: tuple[int, int], dtype: np.dtype
+) -> tuple[bytes, bytes]:
+    """What stands before the samples of a shard, and behind them."""
+    temporary = part.with_suffix(".tmp")  # as long as the shard, but a hole where its samples would be
     try:
         offset = _lay_out_hdf5(temporary, rows, shape, dtype)
     except (OSError, RuntimeError) as error:  # HDF5 hides the reason in its text, and raises this when it closes
         code = re.search(r"errno = (\d+)", str(error))
         raise (OSError(int(code[1]), os.strerror(int(code[1]))) if code else error) from None
-    with temporary.open("r+b") as raw:
-        raw.seek(offset)
-        for data in samples:
-            raw.write(data)
+    with temporary.open("rb") as file:
+        head = file.read(offset)
+        file.seek(offset + shape[0] * shape[1] * dtype.itemsize)
+        tail = file.read()
+    temporary.unlink()
+    return head, tail
 
 
-def _write_npy(
-    temporary: Path,
-    final: Path,
-    *,
-    rows: list[dict[str, Any]],
-    samples: Iterator[bytes],
-    shape: tuple[int, int],
-    dtype: np.dtype,
-) -> None:
-    with temporary.open("wb") as raw:
-        header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(raw, header)
-        for data in samples:
-            raw.write(data)
-    table = temporary.with_suffix(".clips")
-    with table.open("wb") as raw:
-        np.savez(raw, **_to_columns(rows))  # pyright: ignore[reportArgumentType]
+def _npy_frame(
+    part: Path, final: Path, *, rows: list[dict[str, Any]], shape: tuple[int, int], dtype: np.dtype
+) -> tuple[bytes, bytes]:
+    """What stands before the samples of a shard, and behind them: nothing, the table is a file of its own."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+    table = part.with_suffix(".clips")
+    with table.open("wb") as file:
+        np.savez(file, **_to_columns(rows))  # pyright: ignore[reportArgumentType]
     publish(table, final.with_suffix(".clips.npz"))
+    return header.getvalue(), b""

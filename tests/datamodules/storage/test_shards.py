@@ -29,9 +29,9 @@ def open_shard(folder: Path, **settings: Any) -> ShardWriter:
     return ShardWriter(folder, 0, **({"shard_format": "hdf5", "channels": 1} | settings))
 
 
-def begin_shard(folder: Path, n_clips: int) -> ShardWriter:
+def begin_shard(folder: Path, n_clips: int, **settings: Any) -> ShardWriter:
     """A growing shard with a failure behind its third clip, as a killed worker leaves it."""
-    shard = open_shard(folder)
+    shard = open_shard(folder, **settings)
     for i in range(n_clips):
         shard.add(pcm_of(i), row_of(i))
         if i == 2:
@@ -41,6 +41,36 @@ def begin_shard(folder: Path, n_clips: int) -> ShardWriter:
 
 def tear_journal(shard: ShardWriter) -> None:
     os.truncate(shard.journal, shard.journal.stat().st_size - 7)
+
+
+@pytest.mark.parametrize("shard_format", ["hdf5", "npy"])
+def test_samples_stand_from_the_first_where_the_shard_has_them(tmp_path: Path, shard_format: str) -> None:
+    """Closing writes what stands around them, and not them again."""
+    shard = begin_shard(tmp_path, 3, shard_format=shard_format)
+    grown = shard.part.read_bytes()
+    path = shard.close()
+    assert path is not None
+    begin = read_layout(path).offset
+    assert path.read_bytes()[begin : len(grown)] == grown[begin:]
+    assert not shard.part.exists()
+
+
+@pytest.mark.parametrize("shard_format", ["hdf5", "npy"])
+def test_shard_that_was_published_when_its_run_was_killed_is_left_as_it_is(tmp_path: Path, shard_format: str) -> None:
+    shard = begin_shard(tmp_path, 3, shard_format=shard_format)
+    journal = shard.journal.read_bytes()
+    path = shard.close()
+    assert path is not None
+    content = path.read_bytes()
+    (tmp_path / ".shard-00000.done").unlink()
+    shard.journal.write_bytes(journal)  # as a kill between publishing and saying so leaves it
+    again = open_shard(tmp_path, shard_format=shard_format)
+    assert len(again.rows) == 3
+    assert again.close() == path
+    assert path.read_bytes() == content
+    assert sorted(read_done(tmp_path)) == [0]
+    assert not shard.journal.exists()
+    assert not shard.part.exists()
 
 
 def tear_part(shard: ShardWriter) -> None:
@@ -158,7 +188,7 @@ def test_pcm_of_another_format_is_refused(tmp_path: Path) -> None:
 
 def test_clip_that_changes_on_the_disk_is_not_published(tmp_path: Path) -> None:
     shard = begin_shard(tmp_path, 3)
-    flip(shard.part, 100)
+    flip(shard.part, 3000)
     with pytest.raises(StoreError, match=r"clip000\.wav is not what was written: check the disk"):
         shard.close()
     assert closed_shards(tmp_path, "hdf5") == []
