@@ -11,12 +11,10 @@ import stat
 from collections import Counter, defaultdict
 from typing import NamedTuple
 
-import av
-import av.logging
 import numpy as np
-from av.error import FFmpegError
 from numpy.typing import NDArray
 
+from datamodules.decoding.headers import read_headers
 from datamodules.decoding.sources import Source
 
 LOOKED_AT = 256  # files: a header takes some milliseconds to read, and their median is good to a few per cent
@@ -42,11 +40,6 @@ class Expected(NamedTuple):
     channels: Counter[int]
 
 
-class _Header(NamedTuple):
-    seconds: float  # nan where it does not say
-    channels: int
-
-
 def expect(sources: list[Source]) -> Expected:
     """Read the headers of at most `LOOKED_AT` files, evenly spread over the list; a function of the files alone.
 
@@ -56,7 +49,8 @@ def expect(sources: list[Source]) -> Expected:
     sizes = _sizes(sources)
     present = np.flatnonzero(sizes >= 0)
     chosen = np.unique(np.linspace(0, len(present) - 1, min(len(present), LOOKED_AT)).round().astype(int))
-    headers = {int(i): _read_header(sources[i]) for i in present[chosen]}
+    looked_at = present[chosen].tolist()
+    headers = dict(zip(looked_at, read_headers([sources[i].path for i in looked_at]), strict=True))
     known = {i: header.seconds for i, header in headers.items() if header and not np.isnan(header.seconds)}
     seconds = np.maximum(sizes, 0) * _seconds_per_byte(sources, sizes, known)
     for i, header in headers.items():
@@ -107,20 +101,6 @@ def _sizes(sources: list[Source]) -> NDArray[np.int64]:
         if stat.S_ISREG(status.st_mode):
             sizes[i] = status.st_size
     return sizes
-
-
-def _read_header(source: Source) -> _Header | None:
-    """Length and channels as the container says them; None where FFmpeg finds no audio."""
-    av.logging.set_level(None)  # FFmpeg's lines would go to fd 2, past Python
-    try:
-        # The absolute path: of a relative one "a:b.mp3" FFmpeg takes "a" for a protocol.
-        with av.open(os.path.abspath(source.path)) as file:
-            if not file.streams.audio:
-                return None
-            channels = file.streams.audio[0].codec_context.channels
-            return _Header(file.duration / av.time_base if file.duration else np.nan, channels)
-    except (FFmpegError, ValueError):  # ValueError: a name that is not UTF-8
-        return None
 
 
 def _seconds_per_byte(sources: list[Source], sizes: NDArray[np.int64], known: dict[int, float]) -> NDArray[np.float64]:

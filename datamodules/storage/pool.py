@@ -8,35 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import signal
 import time
 from collections import deque
 from collections.abc import Iterator
-from multiprocessing import connection, get_context, resource_tracker
+from multiprocessing import connection
 from typing import Any
 
+from datamodules.processes import start_process
 from datamodules.storage.plan import Slice
 from datamodules.storage.shards import StoreError
 from datamodules.storage.worker import IDLE, Outcome, Task, Work, run_worker
-
-# Every core has a worker: threads of BLAS would wait for one another by turning round and round on the same cores.
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Variables for the processes that are started meanwhile."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 class _Slot:
@@ -50,18 +32,7 @@ class _Slot:
 
     def start(self, blame: str = "") -> None:
         """Start a worker process, in place of one that has ended and why."""
-        context = get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=run_worker, args=(theirs, self.work), daemon=True)
-        # A worker is born deaf to Ctrl-C, which reaches the whole group, also before it can say so itself.
-        resource_tracker.ensure_running()  # its own start would let Ctrl-C through again
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            with _environment(_ONE_THREAD):
-                self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+        self.process, self.pipe = start_process(run_worker, self.work)
         self.blame, self.finished = blame, False
         self.since = math.inf  # a clip's time runs from when the worker is at it
 

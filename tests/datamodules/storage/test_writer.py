@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+from datamodules.decoding.headers import read_header
 from datamodules.decoding.sources import Source, find_sources
 from datamodules.samples import SAMPLE_DTYPES, from_float
 from datamodules.storage.index import read_columns
@@ -60,6 +61,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         yield from (message for message in said if isinstance(message, Outcome))
 
     monkeypatch.setattr("datamodules.storage.writer.write_slices", write_slices)
+    monkeypatch.setattr("datamodules.decoding.estimate.read_headers", lambda paths: list(map(read_header, paths)))
 
 
 def stop_after(n_clips: int) -> Callable[[Outcome], None]:

@@ -1,0 +1,46 @@
+"""Starting a process that a file may take down, hang or slow, without the others noticing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from multiprocessing import connection, get_context, resource_tracker
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+# Every core has a process: threads of BLAS would wait for one another by turning round and round on the same cores.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def start_process(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, connection.Connection]:
+    """Call `target(pipe, *arguments)` in a new process, deaf to Ctrl-C; returns it and the other end of the pipe."""
+    context = get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=target, args=(there, *arguments), daemon=True)
+    # It is born deaf to Ctrl-C, which reaches the whole group, also before it can say so itself.
+    resource_tracker.ensure_running()  # its own start would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _environment(_ONE_THREAD):
+            process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    there.close()
+    return process, here  # pyright: ignore[reportReturnType]
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Variables for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
