@@ -148,6 +148,8 @@ class AudioCLI(LightningCLI):
         if self.subcommand == "fit":
             seed = config.seed_everything if isinstance(config.seed_everything, int) else 0
             callbacks += [StepSeed(seed=seed), GracefulStop(), *self._checkpoints(config)]
+            if self.datamodule.train_on_validation:
+                kwargs["limit_val_batches"] = 0
         logger = given.get("logger")
         if logger is None or logger is True:
             logger = self._logger()
@@ -158,7 +160,7 @@ class AudioCLI(LightningCLI):
         best = ModelCheckpoint(
             dirpath=self.run_dir / CHECKPOINTS,
             filename="best",
-            monitor=monitor,
+            monitor=None if self.datamodule.train_on_validation else monitor,  # without one, the last is the best
             mode="min" if monitor.endswith("loss") or "rmse" in monitor else "max",
             enable_version_counter=False,
         )

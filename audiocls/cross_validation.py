@@ -1,7 +1,8 @@
 """Cross-validation: every fold of a data set is the test once, with a fresh model in a process of its own.
 
 Each fold is `audiocls fit` and then `audiocls test` of the best checkpoint. The best is chosen on the validation fold,
-which is never the test fold, so that the choice of the epoch leaks nothing.
+which is never the test fold, so that the choice of the epoch leaks nothing; with `data.train_on_validation` nothing is
+chosen, and the last epoch is tested.
 
     run_dir/
       folds.yaml                    the configuration of all folds, every key of it

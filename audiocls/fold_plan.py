@@ -239,6 +239,11 @@ def _open_data(config: Mapping[str, Any], fold: int) -> AudioDataModule:
 
 
 def _check_folds(config: Mapping[str, Any], there: Sequence[int], chosen: Sequence[int], *, name: str) -> None:
+    if not there:
+        raise ValueError(
+            f"{name} as it is set has no folds, and cross-validation needs them: choose a split that has some, or with "
+            f"AudioFolder set data.n_folds"
+        )
     unknown = [fold for fold in chosen if fold not in there]
     if unknown:
         raise ValueError(f"--folds must be among {', '.join(map(str, there))} of {name}, got {unknown[0]}")
@@ -263,7 +268,7 @@ def _check_split(data: AudioDataModule, fold: int) -> None:
             f"{type(data).__name__} with data.fold {fold} does not test on that fold and no other: its clips must "
             f"have the split 'test' where the column 'fold' says {fold}"
         )
-    if not (table["split"] == "validation").any():
+    if not data.train_on_validation and not (table["split"] == "validation").any():
         raise ValueError(f"fold {fold} leaves no clip for validation, on which the best epoch is chosen")
 
 

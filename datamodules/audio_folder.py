@@ -1,7 +1,8 @@
 """A folder of class folders: the label of `kick/kit03_07.mp3` is `kick`.
 
 The split is drawn, stratified by class and seeded; where part of the name says what belongs together (a kit, a
-speaker, a song), `group_pattern` keeps that on one side.
+speaker, a song), `group_pattern` keeps that on one side. With `n_folds` folds are drawn in place of a split, so that
+every clip is tested once by tools/cross_validate.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from datamodules.base import AudioDataModule
-from datamodules.splits import random_split
+from datamodules.splits import draw_folds, fold_split, random_split
 
 
 class AudioFolder(AudioDataModule):
@@ -27,9 +28,13 @@ class AudioFolder(AudioDataModule):
         split_seed: of the draw.
         group_pattern: regular expression whose first group, searched in the clip's path, names what must stay on one
             side, such as "(kit[0-9]+)_".
+        n_folds: folds to draw, at least 3; then `validation` and `test` are of no use. Left out, a split is drawn.
+        fold: 1 to `n_folds`, the test.
+        validation_fold: another one; left out, the one after `fold`.
         loading: what `AudioDataModule` takes.
     Raises:
-        ValueError: if `root` is a table, a file stands in no class folder, or `group_pattern` finds no group.
+        ValueError: if `root` is a table, a file stands in no class folder, `group_pattern` finds no group, or a fold is
+            asked for that is not drawn.
     """
 
     def __init__(
@@ -41,6 +46,9 @@ class AudioFolder(AudioDataModule):
         test: float = 0.15,
         split_seed: int = 0,
         group_pattern: str | None = None,
+        n_folds: int | None = None,
+        fold: int = 1,
+        validation_fold: int | None = None,
         **loading: Any,
     ) -> None:
         super().__init__(store, root, **loading)
@@ -48,9 +56,14 @@ class AudioFolder(AudioDataModule):
             raise ValueError(f"root must be a folder of class folders, got {root}: use AudioTable, or set it to null")
         self.validation, self.test, self.split_seed = validation, test, split_seed
         self.group_pattern = group_pattern
+        if n_folds is None and (fold != 1 or validation_fold is not None):
+            raise ValueError(
+                f"fold and validation_fold are of folds that are drawn, got {fold} and {validation_fold}: set n_folds"
+            )
+        self.n_folds, self.fold, self.validation_fold = n_folds, fold, validation_fold
 
     def read_table(self) -> pd.DataFrame:
-        """Label from the folder, split drawn."""
+        """Label from the folder, split or folds drawn."""
         ids = self.known_clip_ids()
         loose = [clip_id for clip_id in ids if "/" not in clip_id]
         if loose:
@@ -61,7 +74,11 @@ class AudioFolder(AudioDataModule):
         table = pd.DataFrame({"clip_id": ids, "label": [clip_id.split("/")[0] for clip_id in ids]})
         if self.group_pattern is not None:
             table["group"] = [self._group(clip_id, self.group_pattern) for clip_id in ids]
-        table["split"] = random_split(table, validation=self.validation, test=self.test, seed=self.split_seed)
+        if self.n_folds is None:
+            table["split"] = random_split(table, validation=self.validation, test=self.test, seed=self.split_seed)
+        else:
+            table["fold"] = draw_folds(table, n_folds=self.n_folds, seed=self.split_seed)
+            table["split"] = fold_split(table["fold"], fold=self.fold, validation_fold=self.validation_fold)
         return table
 
     @staticmethod

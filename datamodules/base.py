@@ -64,6 +64,8 @@ class AudioDataModule(pl.LightningDataModule):
         mapped: whether shards are mapped into memory; false reads with system calls, for network file systems on which
             mapped files are slow or fail.
         allow_missing: clips of the table that may be absent from the store without ending the run.
+        train_on_validation: whether the clips for validation are trained on as well, once everything is chosen. Then
+            nothing is validated, and the last epoch is the one that is kept.
     Raises:
         ValueError: for settings out of range, a store at another rate, or clips missing from the store.
     """
@@ -95,6 +97,7 @@ class AudioDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         mapped: bool = True,
         allow_missing: int = 0,
+        train_on_validation: bool = False,
     ) -> None:
         super().__init__()
         if (clip_seconds is not None and clip_seconds <= 0) or (hop_seconds is not None and hop_seconds <= 0):
@@ -111,6 +114,7 @@ class AudioDataModule(pl.LightningDataModule):
         self.batch_size, self.order, self.seed = batch_size, order, seed
         self.threads, self.num_workers, self.mapped = threads, num_workers, mapped
         self.allow_missing = allow_missing
+        self.train_on_validation = train_on_validation
         self._copies: torch.cuda.Stream | None = None
         self.expected_sample_rate = sample_rate
 
@@ -205,6 +209,8 @@ class AudioDataModule(pl.LightningDataModule):
         table = written if in_order else written.take(order)
         table = table.reset_index(drop=True)
         check_table(table, task=self.task, known_shared=self.known_shared)
+        if self.train_on_validation:
+            table["split"] = table["split"].replace("validation", "train")
         del written
         return_memory()  # what a million rows took on their way is as much again as what is kept
         return table, rows[order]
@@ -318,6 +324,8 @@ class AudioDataModule(pl.LightningDataModule):
     def _evaluation_loader(self, split: Split) -> BatchLoader:
         rank, world_size = self._rank()
         clips = self.clips(split)
+        if not len(clips) and split == "validation" and self.train_on_validation:
+            raise ValueError("nothing is left to validate on: data.train_on_validation trains on it; set it to false")
         if not len(clips):
             raise ValueError(f"no clip has the split {split!r}: give it to some clips, of every class if it can be")
         if len(clips) < world_size:

@@ -193,7 +193,7 @@ def test_several_labels_a_clip_train_test_and_predict(tones: Path, tone_files: P
     clip, out = str(tone_files / "low" / "low_9.wav"), tmp_path / "out.csv"
     assert run("predict", "--run_dir", str(tmp_path / "run"), clip, "--out", str(out)) == 0
     kept = pd.read_csv(tmp_path / "run" / "test_predictions.csv").set_index("clip_id").loc["low/low_9.wav"]
-    for tag, probability in pd.read_csv(out).iloc[0].drop("path").items():
+    for tag, probability in pd.read_csv(out).iloc[0].drop(["path", "labels"]).items():
         # decoded anew and scored alone, in float32
         assert kept[f"p({tag})"] == pytest.approx(probability, abs=1e-5)
 
@@ -207,6 +207,22 @@ def test_any_precision_trains(precision: str, tones: Path, tmp_path: Path) -> No
 def test_a_split_without_clips_is_named(tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit(tones, tmp_path / "run", "--data.validation", "0") == 2
     assert "no clip has the split 'validation': give it to some clips" in capsys.readouterr().err
+
+
+def test_the_last_epoch_is_kept_where_the_validation_is_trained_on(
+    tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(tones, tmp_path / "run", "--data.train_on_validation", "true", "--trainer.logger", "false") == 0
+    best, last = (torch.load(tmp_path / f"run/checkpoints/{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert best["epoch"] == last["epoch"] == 1
+    assert all(weight.equal(last["state_dict"][name]) for name, weight in best["state_dict"].items())
+    assert not any("val" in name for name in pd.read_csv(tmp_path / "run" / "metrics.csv"))
+    assert run("test", "--run_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu") == 0
+    capsys.readouterr()
+    assert run("validate", "--run_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu") == 2
+    assert capsys.readouterr().err.strip() == (
+        "audiocls: error: nothing is left to validate on: data.train_on_validation trains on it; set it to false"
+    )
 
 
 def test_a_used_folder_is_not_trained_over(trained: Path, tones: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,7 +193,7 @@ def test_a_plan_has_a_run_for_each_fold_and_seed(folded: tuple[Path, Path], tmp_
         (["--ckpt_path=last"], None, "--ckpt_path is given to each fold here"),
         ([], [1, 4], r"--folds must be among 1, 2, 3 of AudioTable, got 4"),
         (["--data.validation_fold", "2"], None, "data.validation_fold cannot stay at 2 while the test runs through"),
-        (["--data", "AudioFolder"], None, "AudioFolder has no setting fold: cross-validation needs data"),
+        (["--data", "SpokenDigits"], None, "SpokenDigits has no setting fold: cross-validation needs data"),
     ],
 )
 def test_what_cannot_be_cross_validated_is_refused(
@@ -204,9 +204,25 @@ def test_what_cannot_be_cross_validated_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_is_cross_validated_by_folds_that_are_drawn(
+    folded: tuple[Path, Path], tones: Path, tmp_path: Path
+) -> None:
+    own = options(folded, "--data", "AudioFolder", "--data.root", "null", "--data.store", str(tones))
+    with pytest.raises(ValueError, match="AudioFolder as it is set has no folds, and cross-validation needs them: "):
+        make_plan(own, run_dir=str(tmp_path))
+    plan = make_plan([*own, "--data.n_folds", "5"], run_dir=str(tmp_path))
+    assert [run.fold for run in plan.runs] == [1, 2, 3, 4, 5]
+
+
 def test_a_validation_fold_that_is_never_the_test_may_stay(folded: tuple[Path, Path], tmp_path: Path) -> None:
     plan = make_plan(options(folded, "--data.validation_fold", "2"), run_dir=str(tmp_path), folds=[1, 3])
     assert [run.fold for run in plan.runs] == [1, 3]
+
+
+def test_folds_may_be_trained_without_validation(folded: tuple[Path, Path], tmp_path: Path) -> None:
+    plan = make_plan(options(folded, "--data.train_on_validation", "true"), run_dir=str(tmp_path))
+    assert yaml.safe_load(plan.config)["data"]["init_args"]["train_on_validation"]
+    assert len(plan.runs) == 3
 
 
 def test_a_mistake_among_the_options_of_fit_is_said_as_fit_says_it(

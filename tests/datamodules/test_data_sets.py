@@ -139,6 +139,40 @@ def test_audio_folder_keeps_groups_on_one_side(tones: Path) -> None:
         _ = AudioFolder(str(tones), clip_seconds=0.1, group_pattern="kit").table
 
 
+def test_audio_folder_draws_folds_in_which_every_clip_is_tested_once(tones: Path) -> None:
+    settings: dict[str, Any] = {"clip_seconds": 0.1, "n_folds": 5, "group_pattern": r"_([0-9])\."}
+    tables = [AudioFolder(str(tones), fold=fold, **settings).table for fold in range(1, 6)]
+    tested = pd.concat([table["clip_id"][table["split"] == "test"] for table in tables])
+    assert sorted(tested) == sorted(tables[0]["clip_id"])
+    assert all(table.groupby("group")["fold"].nunique().eq(1).all() for table in tables)
+    assert counts(AudioFolder(str(tones), fold=2, **settings)) == {"train": 18, "validation": 6, "test": 6}
+    named = AudioFolder(str(tones), fold=2, validation_fold=5, **settings).table
+    assert set(named["fold"][named["split"] == "validation"]) == {5}
+
+
+def test_the_clips_for_validation_can_be_trained_on(tones: Path) -> None:
+    data = AudioFolder(str(tones), clip_seconds=0.1, train_on_validation=True)
+    assert counts(data) == {"train": 24, "test": 6}
+    assert len(data.clips("train")) == 24
+    with pytest.raises(ValueError, match="nothing is left to validate on: data.train_on_validation trains on it"):
+        data.val_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fold": 2}, "fold and validation_fold are of folds that are drawn, got 2 and None: set n_folds"),
+        ({"validation_fold": 2}, "fold and validation_fold are of folds that are drawn, got 1 and 2: set n_folds"),
+        ({"n_folds": 2}, r"at least 3 folds \(test, validation, train\), got \[1, 2\]"),
+        ({"n_folds": 3, "fold": 4}, r"fold must be one of \[1, 2, 3\], got 4"),
+        ({"n_folds": 11}, "label 'high' has 10 clips, and 11 are needed to have one in each fold"),
+    ],
+)
+def test_audio_folder_refuses_folds_that_cannot_be(settings: dict[str, int], message: str, tones: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        _ = AudioFolder(str(tones), clip_seconds=0.1, **settings).table  # pyright: ignore[reportArgumentType]
+
+
 def test_audio_folder_refuses_files_outside_class_folders(tmp_path: Path) -> None:
     write_clip(tmp_path / "audio" / "loose.wav")
     with pytest.raises(ValueError, match=r"'loose.wav' stands in no class folder"):
