@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._higher_order_ops.scan import scan
 
 
 class PadTo(nn.Module):
@@ -79,10 +80,52 @@ def conv_block(
     parts: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding)]
     if norm:
         parts.append(BatchNormMaps(out_channels))
-    parts += [activation, nn.MaxPool2d(pool, ceil_mode=True) if ceil_mode else WholeWindows(pool)]
+    parts += [activation, MaxPool(pool) if ceil_mode else WholeWindows(pool)]
     if dropout:
         parts.append(nn.Dropout(dropout))
     return nn.Sequential(*parts)
+
+
+class MaxPool(nn.MaxPool2d):
+    """Max pooling in which an incomplete window at the end counts, so nothing is dropped.
+
+    Args:
+        pool: (freq, frames) of a window, and the step to the next.
+
+    >>> MaxPool((1, 4))(torch.ones(1, 1, 40, 11)).shape
+    torch.Size([1, 1, 40, 3])
+    """
+
+    def __init__(self, pool: tuple[int, int]) -> None:
+        super().__init__(pool, ceil_mode=True)
+        self.pool = pool
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pool (batch, channels, freq, frames)."""
+        if length_is_free():
+            return F.max_pool2d(fill_windows(input, self.pool, ceil_mode=True), self.pool)
+        return F.max_pool2d(input, self.pool, ceil_mode=True)
+
+
+class AvgPool(nn.AvgPool2d):
+    """Means over whole windows, of which a map has at least one: what is left at the end is dropped.
+
+    Args:
+        pool: (freq, frames) of a window, and the step to the next.
+
+    >>> AvgPool((2, 2))(torch.ones(1, 1, 40, 11)).shape
+    torch.Size([1, 1, 20, 5])
+    """
+
+    def __init__(self, pool: tuple[int, int]) -> None:
+        super().__init__(pool)
+        self.pool = pool
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pool (batch, channels, freq, frames)."""
+        if length_is_free():
+            input = fill_windows(input, self.pool, ceil_mode=False)
+        return super().forward(input)
 
 
 class WholeWindows(nn.Module):
@@ -101,11 +144,46 @@ class WholeWindows(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (batch, channels, freq, frames)."""
+        if length_is_free():
+            return F.max_pool2d(fill_windows(x, self.pool, ceil_mode=False), self.pool)
         return F.max_pool2d(x, (min(self.pool[0], x.shape[-2]), min(self.pool[1], x.shape[-1])))
 
     def extra_repr(self) -> str:
         """The setting, for `print(head)`."""
         return f"pool={self.pool}"
+
+
+def length_is_free() -> bool:
+    """Whether a graph for maps of any length is being made: one that is exported, or compiled without gradients.
+
+    With gradients, the indices that keep a length free would be scattered sums, slow and not reproducible on CUDA;
+    crops of training have one length.
+    """
+    compiling = torch.compiler.is_compiling() and not torch.is_grad_enabled()
+    return torch.compiler.is_exporting() or compiling
+
+
+def fill_windows(x: Tensor, pool: tuple[int, int], *, ceil_mode: bool) -> Tensor:
+    """A map whose axes are whole numbers of windows: a last one that is incomplete is filled up, or dropped.
+
+    For pools where `length_is_free`: those of torch ask whether windows come out even, and their graph is then of
+    lengths of that kind only, or of one length. Here nothing is asked.
+
+    Args:
+        x: shape (batch, channels, freq, frames).
+        pool: (freq, frames) of a window.
+        ceil_mode: an incomplete window is filled with its last position, which changes no maximum; else it is dropped,
+            unless it is the only one.
+
+    >>> ramp = torch.arange(7.0).reshape(1, 1, 1, 7)
+    >>> fill_windows(ramp, (1, 4), ceil_mode=True).flatten().tolist()
+    [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 6.0]
+    """
+    for axis, size in zip((-2, -1), pool, strict=True):
+        n = x.shape[axis]
+        n_windows = (n + size - 1) // size if ceil_mode else max(n // size, 1)
+        x = x.index_select(axis, torch.arange(size * n_windows, device=x.device).clamp(max=n - 1))
+    return x
 
 
 def same_padding(kernel_size: tuple[int, int]) -> nn.ZeroPad2d:
@@ -203,7 +281,7 @@ class Residual(nn.Module):
             self.body.append(gate)
         same = in_channels == out_channels and stride == (1, 1)
         self.shortcut = nn.Identity() if same else nn.Sequential(*conv(in_channels, stride))
-        self.pool = nn.MaxPool2d(pool, ceil_mode=True) if ceil_mode else WholeWindows(pool)
+        self.pool = MaxPool(pool) if ceil_mode else WholeWindows(pool)
 
     def forward(self, x: Tensor) -> Tensor:
         """From (batch, in_channels, freq, frames) to (batch, out_channels, freq', frames')."""
@@ -213,8 +291,8 @@ class Residual(nn.Module):
 class AdaptiveFrames(nn.Module):
     """Means over near-equal stretches of time, so that a map of any length gets `n_frames` frames.
 
-    A map that has them already passes unchanged, and one frame is a plain mean: then nothing of the unreproducible
-    CUDA gradient of adaptive pooling enters training.
+    The stretches are those of torch's adaptive pooling; as one product with a matrix they have a reproducible gradient
+    on CUDA, and a graph of any length. A map that has its frames already passes unchanged.
 
     Args:
         n_frames: frames that come out; a map with fewer has frames repeated.
@@ -229,11 +307,18 @@ class AdaptiveFrames(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool (batch, channels, freq, frames) to (batch, channels, freq, n_frames)."""
-        if x.shape[-1] == self.n_frames:
-            return x
         if self.n_frames == 1:
             return x.mean(-1, keepdim=True)
-        return F.adaptive_avg_pool2d(x, (x.shape[-2], self.n_frames))
+        if not torch.compiler.is_compiling() and x.shape[-1] == self.n_frames:
+            return x
+        return F.linear(x, self._shares(x.shape[-1], x.device).to(x.dtype))
+
+    def _shares(self, n: int, device: torch.device) -> Tensor:
+        """What each of n frames counts for in each that comes out, shape (n_frames, n)."""
+        stretch, frame = torch.arange(self.n_frames, device=device)[:, None], torch.arange(n, device=device)
+        first = stretch * n // self.n_frames
+        end = ((stretch + 1) * n + self.n_frames - 1) // self.n_frames
+        return ((first <= frame) & (frame < end)) / (end - first)
 
     def extra_repr(self) -> str:
         """The setting, for `print(head)`."""
@@ -257,6 +342,9 @@ class GlobalPool(nn.Module):
 class Recurrent(nn.Module):
     """One layer of gated recurrent units along time; the last frame of its map has seen the whole clip.
 
+    torch.compile does not take torch's layer in: the graph ends there and goes on behind it, and fullgraph=True is
+    refused. An exported graph has it as a loop, of any length.
+
     Args:
         in_features: features a frame coming in.
         hidden_size: features a frame going out.
@@ -271,8 +359,28 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run (batch, in_features, frames), or that with a frequency axis of one, to (batch, hidden_size, frames)."""
-        states, _ = self.gru(x.flatten(1, -2).transpose(1, 2))
+        x = x.flatten(1, -2).transpose(1, 2)
+        states = self._scan(x) if torch.compiler.is_exporting() else self.gru(x)[0]
         return states.transpose(1, 2)
+
+    def _scan(self, x: Tensor) -> Tensor:
+        """The same states by a loop that is one operation, so that the graph has any length; torch's would be unrolled.
+
+        Source: the equations of torch.nn.GRU.
+        """
+        to_gates, recurrent, bias, recurrent_bias = self.gru.all_weights[0]
+        # A dense layer of each frame; a convolution does not ask how the map lies in memory, and thereby its length.
+        gates = F.conv1d(x.transpose(1, 2), to_gates[..., None], bias).permute(2, 0, 1)
+
+        def step(state: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+            reset, update, new = gate.chunk(3, dim=-1)
+            from_reset, from_update, from_new = F.linear(state, recurrent, recurrent_bias).chunk(3, dim=-1)
+            new = torch.tanh(new + torch.sigmoid(reset + from_reset) * from_new)
+            state = new + torch.sigmoid(update + from_update) * (state - new)
+            return state, state.clone()
+
+        _, states = scan(step, x.new_zeros(x.shape[0], self.gru.hidden_size), gates)
+        return states.transpose(0, 1)
 
 
 class LastFrame(nn.Module):

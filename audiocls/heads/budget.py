@@ -33,7 +33,8 @@ def widths_for(budget: int, proportions: Sequence[int], build: Callable[[Widths]
     Returns:
         As many widths.
     Raises:
-        ValueError: if a number is below one, or no such widths come within 2 %; it names the nearest count.
+        ValueError: if a number is below one, or no such widths come within 2 %; it names the least count, or the
+            nearest.
 
     >>> widths_for(10_000, (1, 2), lambda widths: nn.Sequential(nn.Linear(100, widths[0]), nn.Linear(*widths)))
     (50, 98)
@@ -51,6 +52,12 @@ def widths_for(budget: int, proportions: Sequence[int], build: Callable[[Widths]
         nearest = min(_roundings(factor, proportions, layers), key=lambda widths: abs(count(widths) - budget))
         if abs(count(nearest) - budget) <= TOLERANCE * budget:
             return nearest
+    least = count((1,) * len(proportions))
+    if budget < least:
+        raise ValueError(
+            f"budget must be at least {least}, the parameters of this net at its bins and classes with every width at "
+            f"1, got {budget}: set budget to {least} or more"
+        )
     raise ValueError(
         f"budget={budget} parameters cannot be met within {TOLERANCE:.0%} in the given proportions: the nearest count "
         f"is {count(nearest)}, with widths {nearest}; set budget to {count(nearest)}, or to null and give the widths"

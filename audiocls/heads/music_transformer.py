@@ -114,16 +114,19 @@ class _Tokens(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From (batch, channels, freq, frames) to (batch, n_features, 1 + frames)."""
-        tokens = self.dense(x.flatten(1, 2).transpose(1, 2)).transpose(1, 2)
-        first = self.class_token[:, None].expand(len(x), -1, 1)
+        tokens = F.conv1d(x.flatten(1, 2), self.dense.weight[..., None], self.dense.bias)
+        first = self.class_token[:, None].expand(x.shape[0], -1, 1)
         return self.dropout(torch.cat([first, tokens], dim=-1) + self._positions(tokens.shape[-1]))
 
     def _positions(self, n_tokens: int) -> Tensor:
         """Shape (n_features, 1 + n_tokens), the class token's first."""
-        if n_tokens < self.positions.shape[-1]:
-            return self.positions[:, : 1 + n_tokens]
-        stretched = F.interpolate(self.positions[None, :, 1:], size=n_tokens, mode="linear", align_corners=True)
-        return torch.cat([self.positions[:, :1], stretched[0]], dim=-1)
+        n = self.positions.shape[-1] - 1
+        steps = max(n_tokens, max(n, 2)) - 1
+        place = torch.arange(n_tokens, device=self.positions.device) * (n - 1)  # over steps: where in the table
+        low = 1 + place // steps
+        share = (place % steps / steps).to(self.positions.dtype)
+        tokens = torch.lerp(self.positions[:, low], self.positions[:, (low + 1).clamp(max=n)], share)
+        return torch.cat([self.positions[:, :1], tokens], dim=-1)
 
 
 class _Layer(nn.Module):

@@ -13,7 +13,7 @@ from itertools import pairwise
 from torch import nn
 
 from audiocls.heads.base import Head, check_counts, check_share
-from audiocls.heads.blocks import BatchNormMaps, PadTo
+from audiocls.heads.blocks import AvgPool, BatchNormMaps, PadTo
 from audiocls.heads.pooling import FreqMean, MeanMaxPool, TimePool
 
 
@@ -251,5 +251,5 @@ def _conv_block(
         ]
         in_channels = out_channels
     if halve:
-        parts.append(nn.AvgPool2d(2))
+        parts.append(AvgPool((2, 2)))
     return nn.Sequential(*parts, nn.Dropout(dropout))

@@ -284,13 +284,24 @@ def test_budget_draws_no_random_number():
 
 
 @pytest.mark.parametrize("cls", PAPER)
-def test_budget_that_no_width_meets(cls):
-    with pytest.raises(ValueError, match=r"budget=10 parameters cannot be met within 2% .* nearest count is") as caught:
+def test_budget_below_every_width_names_the_least(cls):
+    with pytest.raises(
+        ValueError, match=r"^budget must be at least \d+, .* got 10: set budget to \d+ or more$"
+    ) as caught:
         cls(96, 50, budget=10)
-    nearest = int(re.search(r"set budget to (\d+)", str(caught.value))[1])
-    assert n_parameters(cls(96, 50, budget=nearest)) == nearest
+    least = int(re.search(r"set budget to (\d+)", str(caught.value))[1])
+    assert n_parameters(cls(96, 50, budget=least)) == least
+    convs = [part for part in cls(96, 50, budget=least).modules() if isinstance(part, nn.Conv2d)]
+    assert {conv.out_channels for conv in convs} == {1}
     with pytest.raises(ValueError, match="budget must be at least 1, got 0"):
         cls(96, 50, budget=0)
+
+
+def test_budget_between_two_widths_names_the_nearest():
+    match = "budget=700 parameters cannot be met within 2% .* the nearest count is 649, .* set budget to 649"
+    with pytest.raises(ValueError, match=match):
+        K1C2(96, 50, budget=700)
+    assert n_parameters(K1C2(96, 50, budget=649)) == 649
 
 
 def test_equal_layers_are_rounded_apart_only_where_they_must_be():
