@@ -20,9 +20,11 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from audiocls.callbacks import GracefulStop, LastCheckpoint, StepSeed
 from audiocls.classifier import Classifier
+from audiocls.intervals import N_DRAWS, Intervals
+from audiocls.metrics import Evaluation
 from audiocls.report import RunReport
 from audiocls.runs import CHECKPOINTS, find_checkpoint, read_checkpoint, unused, with_known_config
-from audiocls.terminal import is_ours, option_names, quiet_libraries, shortened, shown_classes
+from audiocls.terminal import option_names, quiet_libraries, sentence, shortened, shown_classes
 from audiocls.tracking import RunLogger
 from datamodules.base import AudioDataModule
 
@@ -100,6 +102,10 @@ class AudioCLI(LightningCLI):
             "--checkpoint_every_n_steps", type=int | None, default=None,
             help="Also write checkpoints/last.ckpt every so many steps, for long epochs.",
         )  # fmt: skip
+        parser.add_argument(
+            "--bootstrap_draws", type=int, default=N_DRAWS,
+            help="Draws for the 95 % intervals of the scores of test and validate; 0 for none.",
+        )  # fmt: skip
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
         for source, target in LINKS.items():
             parser.link_arguments(f"data.{source}", target, apply_on="instantiate")
@@ -143,7 +149,7 @@ class AudioCLI(LightningCLI):
         """The trainer with the run's logger, checkpoints, report and seeds; the user's callbacks come first."""
         config = self.config[AudioCLI.command]
         given = self._get(self.config_init, "trainer", default={})
-        self.report = RunReport(run_dir=self.run_dir)
+        self.report = RunReport(run_dir=self.run_dir, bootstrap_draws=config.bootstrap_draws)
         callbacks = [*(given.get("callbacks") or []), self.report]
         if self.subcommand == "fit":
             seed = config.seed_everything if isinstance(config.seed_everything, int) else 0
@@ -193,12 +199,23 @@ class AudioCLI(LightningCLI):
     def _say(self) -> None:
         evaluation = self.model.evaluation
         if evaluation is not None:
-            scores = "  ".join(f"{name} {value:.4g}" for name, value in evaluation.scalars.items())
             what = {"fit": "validation of the last epoch", "validate": "validation", "test": "test"}[AudioCLI.command]
-            sys.stdout.write(f"{what}: {len(evaluation.clip)} clips  {scores}\n")
+            sys.stdout.write(f"{what}: {len(evaluation.clip)} clips{scores_said(evaluation, self.report.intervals)}\n")
         paths = self.report.report_paths()
         for name, path in paths.items():
             sys.stdout.write(f"{name:>{max(map(len, paths))}}  {os.path.relpath(path)}\n")
+
+
+def scores_said(evaluation: Evaluation, intervals: Intervals | None) -> str:
+    """All scores on one line, or each on a line of its own with its interval."""
+    if intervals is None:
+        return "".join(f"  {name} {value:.4g}" for name, value in evaluation.scalars.items())
+    width, lines = max(map(len, evaluation.scalars)), []
+    for name, value in evaluation.scalars.items():
+        low, high = intervals.scalars.get(name, (None, None))
+        said = f"{value:.4g}" if low is None else f"{value:<6.4g}  {low:.4g} to {high:.4g}"
+        lines.append(f"{name:>{width}}  {said}")
+    return "\n".join(["", *lines, intervals.said])
 
 
 def main(arguments: list[str]) -> int:
@@ -221,8 +238,9 @@ def main(arguments: list[str]) -> int:
         )
     except (ValueError, TypeError, OSError) as error:
         # AUDIOCLS_TRACEBACK=1 shows where a sentence comes from
-        if os.environ.get("AUDIOCLS_TRACEBACK") or not is_ours(error):
+        said = sentence(error)
+        if os.environ.get("AUDIOCLS_TRACEBACK") or said is None:
             raise
-        sys.stderr.write(f"audiocls: error: {error}\n")
+        sys.stderr.write(f"audiocls: error: {said}\n")
         return 2
     return 0

@@ -11,10 +11,11 @@ arXiv:2006.00751; the binary curves themselves are torchmetrics'.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import (
@@ -40,7 +41,7 @@ class Evaluation:
         task: what the target is.
         scalars: name -> value over all classes, such as "accuracy" or "auroc_macro".
         per_class: column -> one value a class; nan where it is undefined. "support" is the number of positive clips,
-            for regression of all.
+            for regression of all; "threshold", for multilabel, what a tag is decided at.
     """
 
     clip: Tensor
@@ -50,6 +51,18 @@ class Evaluation:
     task: Task
     scalars: dict[str, float]
     per_class: dict[str, list[float]]
+
+    @property
+    def labels(self) -> Tensor:
+        """Which classes each clip is of, in {0, 1}, shape (n_clips, num_classes); not for regression."""
+        return F.one_hot(self.target, len(self.class_names)) if self.task == "multiclass" else self.target.long()
+
+    @property
+    def decided(self) -> Tensor:
+        """Which classes each clip is said to be of, shape (n_clips, num_classes), bool; not for regression."""
+        if self.task == "multiclass":
+            return F.one_hot(self.prediction.argmax(1), len(self.class_names)).bool()
+        return self.prediction.double() >= torch.tensor(self.per_class["threshold"], dtype=torch.float64)
 
 
 class ClipScores(Metric):
@@ -112,7 +125,15 @@ def _sum_by_clip(clip: Tensor, value: Tensor, windows: Tensor, target: Tensor) -
     return unique, summed, count, chosen
 
 
-def evaluate(clip: Tensor, prediction: Tensor, target: Tensor, *, class_names: list[str], task: Task) -> Evaluation:
+def evaluate(
+    clip: Tensor,
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    class_names: list[str],
+    task: Task,
+    thresholds: Tensor | None = None,
+) -> Evaluation:
     """Score clips.
 
     Args:
@@ -122,11 +143,14 @@ def evaluate(clip: Tensor, prediction: Tensor, target: Tensor, *, class_names: l
             shape (n_clips, num_classes).
         class_names: one name a class.
         task: decides how `target` is read and which scores exist.
+        thresholds: for multilabel, from which probability on each tag is said to be there, shape (num_classes,); 0.5
+            where none are given.
     Returns:
         scalars "accuracy" (share of clips whose likeliest class is right), "accuracy_macro" (mean of the classes'
         recalls) and "f1_macro" for multiclass; "auroc_macro", "auroc_micro", "average_precision_macro",
         "average_precision_micro" and "classes_scored" for multiclass and multilabel, one class against the rest;
-        "r2_mean", "pearson_mean", "rmse_mean" and "targets_scored" for regression.
+        "f1_macro" and "f1_micro" at the thresholds for multilabel; "r2_mean", "pearson_mean", "rmse_mean" and
+        "targets_scored" for regression.
 
     >>> prediction = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
     >>> target = torch.tensor([0, 1, 1])
@@ -135,15 +159,27 @@ def evaluate(clip: Tensor, prediction: Tensor, target: Tensor, *, class_names: l
     (0.667, 1.0)
     """
     clip, prediction, target = clip.cpu(), prediction.float().cpu(), target.cpu()
+    names = list(class_names)
     if task == "regression":
-        scalars, per_class = _distance_scores(prediction.double(), target.double())
-        return Evaluation(clip, prediction, target, list(class_names), task, scalars, per_class)
-    labels = torch.nn.functional.one_hot(target, len(class_names)) if task == "multiclass" else target.long()
-    scalars, per_class = _ranking_scores(prediction, labels)
+        each_once = torch.ones(len(clip), 1, dtype=torch.float64)
+        scalars, per_class = _of_one(distance_scores(prediction.double(), target.double(), each_once))
+        per_class = {"support": [float(len(target))] * len(names)} | per_class
+        return Evaluation(clip, prediction, target, names, task, scalars, per_class)
+    at = torch.full((len(names),), 0.5) if thresholds is None else thresholds.cpu()
+    known = {"threshold": at.double().tolist()} if task == "multilabel" else {}
+    seen = Evaluation(clip, prediction, target, names, task, {}, known)
+    ranking_scalars, ranking_classes = _ranking_scores(prediction, seen.labels)
+    hits, support, claimed = (of.sum(0)[:, None] for of in (seen.labels * seen.decided, seen.labels, seen.decided))
+    scalars, per_class = _of_one(decision_scores(hits, support, claimed, torch.tensor([len(clip)]), task=task))
     if task == "multiclass":
-        extra_scalars, extra_classes = _decision_scores(prediction, target, labels)
-        scalars, per_class = extra_scalars | scalars, per_class | extra_classes
-    return Evaluation(clip, prediction, target, list(class_names), task, scalars, per_class)
+        return replace(seen, scalars=scalars | ranking_scalars, per_class=ranking_classes | per_class)
+    return replace(seen, scalars=ranking_scalars | scalars, per_class=ranking_classes | known | per_class)
+
+
+def _of_one(scores: tuple[dict[str, Tensor], dict[str, Tensor]]) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Scores of one draw of the clips, themselves, as numbers."""
+    scalars, per_class = scores
+    return {k: v.item() for k, v in scalars.items()}, {k: v[:, 0].tolist() for k, v in per_class.items()}
 
 
 def _ranking_scores(probability: Tensor, labels: Tensor) -> tuple[dict[str, float], dict[str, list[float]]]:
@@ -174,43 +210,63 @@ def _ranking_scores(probability: Tensor, labels: Tensor) -> tuple[dict[str, floa
     return scalars | {"classes_scored": float(n_scored)}, per_class
 
 
-def _decision_scores(
-    probability: Tensor, target: Tensor, labels: Tensor
-) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Accuracy, recall, precision and F1 of the likeliest class."""
-    decided = torch.nn.functional.one_hot(probability.argmax(1), labels.shape[1])
-    hits = (decided * labels).sum(0).double()
-    support, claimed = labels.sum(0).double(), decided.sum(0).double()
+def decision_scores(
+    hits: Tensor, support: Tensor, claimed: Tensor, n_clips: Tensor, *, task: Task
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Accuracy, recall, precision and F1 of what was decided, of any number of draws of the clips at once.
+
+    Args:
+        hits: clips rightly said to be of each class, shape (num_classes, draws).
+        support: clips of each class, same shape.
+        claimed: clips said to be of each class, same shape.
+        n_clips: of each draw, shape (draws,).
+        task: one class a clip ("multiclass") or several.
+    Returns:
+        name -> (draws,) and column -> (num_classes, draws), float64.
+    """
+    hits, support, claimed = hits.double(), support.double(), claimed.double()
     recall = torch.where(support > 0, hits / support, torch.nan)
     precision = torch.where(claimed > 0, hits / claimed, torch.nan)
     f1 = torch.where(support > 0, 2 * hits / (support + claimed), torch.nan)
-    scalars = {
-        "accuracy": hits.sum().item() / max(len(target), 1),
-        "accuracy_macro": recall.nanmean().item(),
-        "f1_macro": f1.nanmean().item(),
-    }
-    return scalars, {"recall": recall.tolist(), "precision": precision.tolist(), "f1": f1.tolist()}
+    scalars = {"f1_macro": f1.nanmean(0)}
+    if task == "multiclass":
+        accuracy = hits.sum(0) / n_clips.clamp(min=1)
+        scalars = {"accuracy": accuracy, "accuracy_macro": recall.nanmean(0)} | scalars
+    else:
+        scalars |= {"f1_micro": 2 * hits.sum(0) / (support + claimed).sum(0)}
+    return scalars, {"recall": recall, "precision": precision, "f1": f1}
 
 
-def _distance_scores(prediction: Tensor, target: Tensor) -> tuple[dict[str, float], dict[str, list[float]]]:
+def distance_scores(prediction: Tensor, target: Tensor, weights: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """R² (share of the variance explained, below 0 where the mean would do better), Pearson's r and RMSE.
 
     A target that is the same for all clips has neither R² nor r: it is left out of their means and counted. A constant
     prediction has no r either.
+
+    Args:
+        prediction: shape (n_clips, numbers), float64.
+        target: same shape.
+        weights: how often each clip counts in each draw, shape (n_clips, draws).
+    Returns:
+        name -> (draws,) and column -> (numbers, draws), float64.
     """
-    error, spread = prediction - target, target - target.mean(0)
-    deviation = prediction - prediction.mean(0)
-    variance = (spread**2).sum(0)
-    r2 = torch.where(variance > 0, 1 - (error**2).sum(0) / variance, torch.nan)
-    norm = (variance * (deviation**2).sum(0)).sqrt()
-    pearson = torch.where(norm > 0, (spread * deviation).sum(0) / norm, torch.nan)
-    rmse = (error**2).mean(0).sqrt()
+    total = weights.sum(0)[:, None]
+
+    def summed(values: Tensor) -> Tensor:  # (n_clips, draws, numbers) to (draws, numbers)
+        return torch.einsum("nd,ndk->dk", weights, values)
+
+    spread = target[:, None] - (weights.T @ target / total)
+    deviation = prediction[:, None] - (weights.T @ prediction / total)
+    error = weights.T @ (prediction - target) ** 2
+    variance, width = summed(spread**2), summed(deviation**2)
+    r2 = torch.where(variance > 0, 1 - error / variance, torch.nan)
+    norm = (variance * width).sqrt()
+    pearson = torch.where(norm > 0, summed(spread * deviation) / norm, torch.nan)
+    rmse = (error / total).sqrt()
     scalars = {
-        "r2_mean": r2.nanmean().item(),
-        "pearson_mean": pearson.nanmean().item(),
-        "rmse_mean": rmse.mean().item(),
-        "targets_scored": float((variance > 0).sum()),
+        "r2_mean": r2.nanmean(1),
+        "pearson_mean": pearson.nanmean(1),
+        "rmse_mean": rmse.mean(1),
+        "targets_scored": (variance > 0).sum(1).double(),
     }
-    support = [float(len(target))] * target.shape[1]
-    per_class = {"support": support, "r2": r2.tolist(), "pearson": pearson.tolist(), "rmse": rmse.tolist()}
-    return scalars, per_class
+    return scalars, {"r2": r2.T, "pearson": pearson.T, "rmse": rmse.T}

@@ -86,10 +86,15 @@ def option_names(parser: ArgumentParser, *, leave_out: tuple[str, ...] = ("help"
     return [name for name in names if name not in leave_out]
 
 
-def is_ours(error: BaseException) -> bool:
-    """Whether our own code raised it, as a sentence to the user, and not a library or a slip."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and frames[-1].filename.startswith(OURS)
+def sentence(error: BaseException | None) -> BaseException | None:
+    """What our own code raised as a sentence to the user: the error, or that which a library wrapped in it; None where
+    it is a library's or a slip."""
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        if frames and frames[-1].filename.startswith(OURS):
+            return error
+        error = error.__cause__
+    return None
 
 
 def quiet_libraries() -> None:

@@ -244,6 +244,13 @@ class AudioDataModule(pl.LightningDataModule):
         """Names of the clips of a split; `Batch.clip` counts in this order."""
         return self._part(split)["clip_id"].tolist()
 
+    def groups(self, split: Split) -> Sequence[str | None] | None:
+        """What each clip of a split belongs to, in the same order, None for one alone; None without groups."""
+        if "group" not in self.table:
+            return None
+        groups = self._part(split)["group"].astype(object)
+        return groups.where(groups.notna(), None).tolist()
+
     def audio(self, split: Split, clip: int) -> np.ndarray:
         """Samples of one clip, int16 whatever the store's format, (samples, channels)."""
         return from_float(to_float(self.store.read(int(self.clips(split).rows[clip]))))[0]

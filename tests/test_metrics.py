@@ -8,7 +8,9 @@ from sklearn.metrics import (
     average_precision_score,
     balanced_accuracy_score,
     f1_score,
+    precision_score,
     r2_score,
+    recall_score,
     roc_auc_score,
     root_mean_squared_error,
 )
@@ -73,6 +75,25 @@ def test_multiclass_scores_equal_scikit_learn() -> None:
     }
     assert done.scalars == pytest.approx(expected, abs=1e-6)  # torchmetrics computes curves in float32
     assert done.per_class["support"] == [5, 5, 5, 5]
+
+
+def test_tags_are_decided_at_their_thresholds_as_by_scikit_learn() -> None:
+    generator = torch.Generator().manual_seed(0)
+    probability = torch.rand(50, 3, generator=generator)
+    target = (torch.rand(50, 3, generator=generator) < probability).long()
+    thresholds = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    settings = {"class_names": list("abc"), "task": "multilabel"}
+    done = evaluate(torch.arange(50), probability, target, thresholds=thresholds, **settings)
+    decided = (probability >= thresholds).int()
+    assert torch.equal(done.decided.int(), decided)
+    assert done.scalars["f1_macro"] == pytest.approx(f1_score(target, decided, average="macro"))
+    assert done.scalars["f1_micro"] == pytest.approx(f1_score(target, decided, average="micro"))
+    assert done.per_class["precision"] == pytest.approx(precision_score(target, decided, average=None))
+    assert done.per_class["recall"] == pytest.approx(recall_score(target, decided, average=None))
+    assert done.per_class["threshold"] == thresholds.tolist()
+    at_half = evaluate(torch.arange(50), probability, target, **settings)
+    assert at_half.per_class["threshold"] == [0.5, 0.5, 0.5]
+    assert at_half.scalars["f1_micro"] == pytest.approx(f1_score(target, probability >= 0.5, average="micro"))
 
 
 def test_a_class_without_a_positive_is_left_out_and_counted_not_scored_zero() -> None:

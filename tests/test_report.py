@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 import wandb
 from matplotlib import pyplot
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
@@ -22,6 +23,7 @@ from sklearn.metrics import confusion_matrix
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from audiocls.intervals import bootstrap
 from audiocls.metrics import Evaluation, evaluate
 from audiocls.report import RunReport, figures, snapshot, style, tables
 from audiocls.tracking import RunLogger
@@ -188,6 +190,24 @@ def test_class_table_holds_every_score(tmp_path):
         assert [float(row[column]) for row in rows] == pytest.approx(values, nan_ok=True)
 
 
+@pytest.mark.parametrize("task", ["multiclass", "multilabel", "regression"])
+def test_tables_hold_every_interval_behind_its_score(tmp_path, task):
+    done = synthetic(3, 40, task=task)
+    drawn = bootstrap(done, n_draws=30)
+    rows = read(tables.write_classes(tmp_path / "classes.csv", done, drawn))
+    for name in set(done.per_class) - {"support", "threshold"}:
+        columns = list(rows[0])
+        assert columns[columns.index(name) + 1 :][:2] == [f"{name}_low", f"{name}_high"]
+        ends = [(float(row[f"{name}_low"]), float(row[f"{name}_high"])) for row in rows]
+        assert ends == drawn.per_class[name]
+    scores = read(tables.write_intervals(tmp_path / "intervals.csv", done, drawn))
+    assert [row["score"] for row in scores] == [name for name in done.scalars if not name.endswith("_scored")]
+    for row in scores:
+        assert float(row["value"]) == done.scalars[row["score"]]
+        assert (float(row["low"]), float(row["high"])) == drawn.scalars[row["score"]]
+        assert (row["draws"], row["drawn"], row["unit"]) == ("30", "40", "clips")
+
+
 def test_metrics_table_goes_on_and_takes_late_columns(tmp_path):
     table = tables.MetricsTable(tmp_path / "m.csv")
     for epoch in range(3):
@@ -273,6 +293,18 @@ def test_classes_without_a_score_are_counted_not_drawn():
     bars = figures.class_scores(["a", "b"], [0.5, float("nan")], [3, 0], score_name="F1", title="F1")
     assert "b" not in texts(bars)
     assert any("1 without a score left out" in text for text in texts(bars))
+
+
+def test_intervals_are_lines_over_the_bars():
+    ends = [(0.3, 0.7), (0.1, 0.4), (float("nan"), float("nan"))]
+    bars = figures.class_scores(
+        ["a", "b", "c"], [0.5, 0.2, float("nan")], [3, 2, 0], score_name="F1", title="F1", intervals=ends
+    )
+    (lines,) = [found for found in bars.axes[0].collections if isinstance(found, LineCollection)]
+    assert [segment[:, 0].tolist() for segment in lines.get_segments()] == [[0.3, 0.7], [0.1, 0.4]]
+    assert any("lines: 95 % bootstrap intervals" in text for text in texts(bars))
+    numbers = {t.get_text(): t.get_position()[0] for t in bars.findobj(Text) if isinstance(t, Text)}
+    assert numbers["0.50"] > 0.7  # behind the line, not on it
 
 
 def test_curves_show_what_is_there(tmp_path):
@@ -398,6 +430,43 @@ def test_validation_and_test_of_a_checkpoint(tmp_path):
     assert read(tmp_path / "test_predictions.csv")[0]["clip_id"] == "test/000.mp3"
 
 
+class Grouped(Clips):
+    """Test clips of a few artists; those of validation are of nobody."""
+
+    def __init__(self, n_groups: int = 10) -> None:
+        super().__init__()
+        self.n_groups = n_groups
+
+    def groups(self, split: str) -> list[str] | None:
+        return [f"artist {i % self.n_groups}" for i in range(N_CLIPS)] if split == "test" else None
+
+
+@pytest.mark.usefixtures("quick")
+def test_intervals_are_over_the_groups_that_the_data_knows(tmp_path, caplog):
+    report, model = RunReport(bootstrap_draws=50), Scripted()
+    trainer(tmp_path, report).test(model, datamodule=Grouped(), verbose=False)
+    artists = [f"artist {i % 10}" for i in range(N_CLIPS)]
+    assert report.intervals == bootstrap(model.expected(0), n_draws=50, groups=artists)
+    assert {row["unit"] for row in read(tmp_path / "test_intervals.csv")} == {"groups"}
+    assert "test intervals" in report.report_paths()
+    trainer(tmp_path, report).validate(model, datamodule=Grouped(), verbose=False)
+    assert report.intervals == bootstrap(model.expected(0), n_draws=50)
+    trainer(tmp_path, RunReport(bootstrap_draws=0)).test(model, datamodule=Grouped(), verbose=False)
+    assert not (tmp_path / "test_intervals.csv").exists()
+    assert "f1_low" not in read(tmp_path / "test_classes.csv")[0]
+    trainer(tmp_path, report).test(model, datamodule=Grouped(n_groups=1), verbose=False)
+    assert report.intervals is None
+    assert caplog.messages[-1] == "no intervals: the evaluation must hold at least 2 groups to draw from, got 1"
+
+
+@pytest.mark.usefixtures("quick")
+def test_training_draws_no_intervals(tmp_path):
+    report = RunReport()
+    trainer(tmp_path, report, epochs=1).fit(Scripted(), datamodule=Clips())
+    assert report.intervals is None
+    assert not (tmp_path / "val_intervals.csv").exists()
+
+
 @pytest.mark.usefixtures("quick")
 def test_several_labels_have_no_confusion(tmp_path):
     model = Scripted(task="multilabel", num_classes=5)
@@ -449,6 +518,7 @@ def test_stopped_run_is_reported(tmp_path, monkeypatch):
     [
         ({"figure_every": 0}, "figure_every must be at least 1 epoch, got 0"),
         ({"misheard": -1}, "misheard must be a number of clips, 0 for none, got -1"),
+        ({"bootstrap_draws": -1}, "bootstrap_draws must be a number of draws, 0 for no intervals, got -1"),
     ],
 )
 def test_arguments_are_checked(arguments, message):
@@ -463,6 +533,24 @@ def test_unknown_class_score_names_the_columns(tmp_path):
 
 
 # --- W&B ---
+
+
+@pytest.mark.usefixtures("quick")
+def test_wandb_is_shown_the_ends_of_the_intervals(tmp_path, monkeypatch):
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    logger, report = RunLogger(save_dir=tmp_path, offline=True), RunReport(bootstrap_draws=20, misheard=0)
+    try:
+        trainer(tmp_path, report, logger=logger).test(Scripted(), datamodule=Clips(), verbose=False)
+    finally:
+        logger.finish()
+        wandb.teardown()
+    assert report.intervals is not None
+    run = read_offline_run(tmp_path)
+    for name, (low, high) in report.intervals.scalars.items():
+        assert run.values(f"test/{name}_low") == [pytest.approx(low)]
+        assert run.values(f"test/{name}_high") == [pytest.approx(high)]
 
 
 def test_wandb_is_shown_the_same(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@
       figures/curves.png confusion.png classes.png filterbank.png
       misheard/01_true-X_heard-Y_CLIP.wav ...
       test_*.csv figures/test_*.png test_misheard/      the same of the last test
+      test_intervals.csv                                95 % intervals of its scores; val_ of a validation by itself
 
 Tables and figures of the validation are those of the best epoch by what ModelCheckpoint monitors, so that they belong
 to the checkpoint that is kept; without a monitor they are those of the last. The same goes to W&B where a WandbLogger
@@ -16,9 +17,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
@@ -26,12 +27,23 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from audiocls.intervals import N_DRAWS, Intervals, bootstrap
 from audiocls.metrics import Evaluation
 from audiocls.report import figures, panels, style
 from audiocls.report.snapshot import SPLITS, Prefix, Snapshot
 from audiocls.report.tables import Cell, MetricsTable
 
 log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """What a data module must say for whole groups to be drawn; `datamodules.base.AudioDataModule` does."""
+
+    def groups(self, split: Literal["validation", "test"]) -> Sequence[str | None] | None:
+        """What each clip of a split belongs to, in the order that `Evaluation.clip` counts, None for one alone; None
+        where the data has no groups."""
+        ...
 
 
 class RunReport(Callback):
@@ -48,8 +60,9 @@ class RunReport(Callback):
         misheard: how many of the most confidently wrong clips are kept as wav files; 0 for none.
         class_score: score of the classes that is drawn, a column of val_classes.csv; "f1" for one label a clip and
             "average_precision" for several where none is given.
+        bootstrap_draws: for the intervals of scores of a test, or a validation that is no part of training; 0 for none.
     Raises:
-        ValueError: if `figure_every` is below 1 or `misheard` below 0.
+        ValueError: if `figure_every` is below 1, or `misheard` or `bootstrap_draws` below 0.
     """
 
     def __init__(
@@ -59,15 +72,20 @@ class RunReport(Callback):
         figure_every: int = 10,
         misheard: int = 8,
         class_score: str | None = None,
+        bootstrap_draws: int = N_DRAWS,
     ) -> None:
         if figure_every < 1:
             raise ValueError(f"figure_every must be at least 1 epoch, got {figure_every}")
         if misheard < 0:
             raise ValueError(f"misheard must be a number of clips, 0 for none, got {misheard}")
+        if bootstrap_draws < 0:
+            raise ValueError(f"bootstrap_draws must be a number of draws, 0 for no intervals, got {bootstrap_draws}")
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.figure_every = figure_every
         self.misheard = misheard
         self.class_score = class_score
+        self.bootstrap_draws = bootstrap_draws
+        self.intervals: Intervals | None = None
         self._folder = self.run_dir or Path()
         self._metrics: MetricsTable | None = None
         self._best: Snapshot | None = None
@@ -79,7 +97,8 @@ class RunReport(Callback):
         names = {"metrics": "metrics.csv", "figures": "figures", "misheard clips": "misheard"}
         for prefix, split in SPLITS.items():
             names |= {
-                f"{split} {what}": f"{prefix}_{what}.csv" for what in ("metrics", "classes", "confusion", "predictions")
+                f"{split} {what}": f"{prefix}_{what}.csv"
+                for what in ("metrics", "intervals", "classes", "confusion", "predictions")
             }
         names["misheard clips of the test"] = "test_misheard"
         return {name: self._folder / path for name, path in names.items() if (self._folder / path).exists()}
@@ -180,12 +199,29 @@ class RunReport(Callback):
         table = MetricsTable(self._folder / f"{prefix}_metrics.csv", key=("checkpoint", "epoch", "step"))
         table.put({"checkpoint": checkpoint, "epoch": epoch, "step": step} | row)
         table.save()
-        _log(trainer, {name: value for name, value in row.items() if name not in trainer.logged_metrics})
+        self.intervals = None if evaluation is None else self._drawn(trainer, evaluation, prefix)
+        ends = {} if self.intervals is None else _ends(self.intervals, prefix)
+        _log(trainer, {name: value for name, value in row.items() if name not in trainer.logged_metrics} | ends)
         if evaluation is not None:
             known = epoch if step else None
-            snapshot = Snapshot.take(pl_module, evaluation, prefix=prefix, epoch=known, step=step)
+            snapshot = Snapshot.take(
+                pl_module, evaluation, prefix=prefix, epoch=known, step=step, intervals=self.intervals
+            )
             snapshot.write_class_tables(self._folder)
             self._publish(trainer, snapshot, final=True)
+
+    def _drawn(self, trainer: pl.Trainer, evaluation: Evaluation, prefix: Prefix) -> Intervals | None:
+        """Intervals of the scores, over whole groups where the data module knows them."""
+        if not self.bootstrap_draws:
+            return None
+        source = getattr(trainer, "datamodule", None)
+        known = source.groups(SPLITS[prefix]) if isinstance(source, Grouped) else None
+        groups = None if known is None else [known[clip] for clip in evaluation.clip.tolist()]
+        try:
+            return bootstrap(evaluation, n_draws=self.bootstrap_draws, groups=groups)
+        except ValueError as error:  # one clip, or all clips of one group
+            log.warning("no intervals: %s", error)
+            return None
 
     def _publish(self, trainer: pl.Trainer, snapshot: Snapshot | None, *, final: bool) -> None:
         """Write the curves, and the snapshot's figures, predictions and clips unless they are written already."""
@@ -234,6 +270,15 @@ def _row(found: Mapping[str, float], evaluation: Evaluation | None, prefix: Pref
         {} if evaluation is None else {f"{prefix}/{name}": value for name, value in evaluation.scalars.items()}
     )
     return scores | {name: value for name, value in found.items() if name.startswith(f"{prefix}/")}
+
+
+def _ends(intervals: Intervals, prefix: Prefix) -> dict[str, float]:
+    """Both ends of each interval under the score's name."""
+    return {
+        f"{prefix}/{name}_{end}": value
+        for name, interval in intervals.scalars.items()
+        for end, value in zip(("low", "high"), interval, strict=True)
+    }
 
 
 def _learning_rate(trainer: pl.Trainer) -> Cell:

@@ -14,6 +14,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from audiocls import functional
+from audiocls.intervals import Interval
 from audiocls.report.style import (
     BLUE,
     GREEN,
@@ -228,7 +229,13 @@ def _large_confusion(matrix: np.ndarray, share: np.ndarray, class_names: Sequenc
 
 @styled
 def class_scores(
-    class_names: Sequence[str], score: Sequence[float], support: Sequence[float], *, score_name: str, title: str
+    class_names: Sequence[str],
+    score: Sequence[float],
+    support: Sequence[float],
+    *,
+    score_name: str,
+    title: str,
+    intervals: Sequence[Interval] | None = None,
 ) -> Figure:
     """One bar a class, best first, with its number of clips.
 
@@ -240,6 +247,7 @@ def class_scores(
         support: number of positive clips of each class.
         score_name: what the score is, for the axis.
         title: heading.
+        intervals: 95 % of each score, drawn as a line over the end of its bar.
     """
     values, clips = np.asarray(score, dtype=float), np.asarray(support, dtype=float)
     order = [int(i) for i in np.argsort(-values, kind="stable") if np.isfinite(values[i])]
@@ -252,8 +260,12 @@ def class_scores(
     axes = figure.subplots()
     axes.barh(place, values[shown], height=0.68, color=[BLUE if clips[i] else PALE for i in shown])
     axes.set_yticks(place, [short_name(class_names[i], 30) for i in shown], fontsize=8.5)
+    low, high = np.asarray(intervals if intervals is not None else [(0.0, 0.0)] * len(values)).reshape(-1, 2).T
+    if intervals is not None:
+        axes.hlines(place, low[shown], high[shown], color=INK, linewidth=1)
     for y, i in zip(place, shown, strict=True):
-        axes.text(values[i] + 0.008, y, f"{values[i]:.2f}", va="center", fontsize=7.5, color=GREY, bbox=PATCH)
+        right = np.nanmax([values[i], high[i]]) + 0.008
+        axes.text(right, y, f"{values[i]:.2f}", va="center", fontsize=7.5, color=GREY, bbox=PATCH)
         axes.text(1.13, y, f"{clips[i]:,.0f}", va="center", ha="right", fontsize=8, color=INK)
     axes.text(1.13, -1.05, "clips", va="center", ha="right", fontsize=8, color=GREY)
     if between:
@@ -262,6 +274,7 @@ def class_scores(
     _class_axes(axes, values[order], lowest=max(place, default=0), score_name=score_name)
     notes = [f"best and worst {SHOWN_EACH_END} of {len(order)} classes"] if between else []
     notes += [f"{unscored} without a score left out"] if unscored else []
+    notes += ["lines: 95 % bootstrap intervals"] if intervals is not None else []
     axes.set_title("\n".join([title, *textwrap.wrap(", ".join(notes), 70)]), pad=14)
     return figure
 

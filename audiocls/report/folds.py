@@ -24,11 +24,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
+from audiocls.intervals import CONFIDENCE, Interval
 from audiocls.report.style import BLUE, GREEN, GREY, INK, SKY, score_label, styled
 from audiocls.report.tables import Cell, write_csv
-
-CONFIDENCE = 0.95
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)

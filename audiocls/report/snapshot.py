@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from audiocls.intervals import Intervals
 from audiocls.metrics import Evaluation
 from audiocls.report import figures, style, tables
 
@@ -54,6 +55,7 @@ class Snapshot:
         evaluation: scores of all clips.
         filterbanks: "start" and "now", each (n_bins, n_freqs); empty where the front-end has none.
         sample_rate: of the front-end, in Hz; 0 where there is none.
+        intervals: of the scores; None where they were not computed.
     """
 
     prefix: Prefix
@@ -62,16 +64,24 @@ class Snapshot:
     evaluation: Evaluation
     filterbanks: dict[str, np.ndarray]
     sample_rate: int
+    intervals: Intervals | None = None
 
     @classmethod
     def take(
-        cls, pl_module: torch.nn.Module, evaluation: Evaluation, *, prefix: Prefix, epoch: int | None, step: int
+        cls,
+        pl_module: torch.nn.Module,
+        evaluation: Evaluation,
+        *,
+        prefix: Prefix,
+        epoch: int | None,
+        step: int,
+        intervals: Intervals | None = None,
     ) -> Snapshot:
         """Keep an evaluation together with the filterbank of `pl_module.frontend`, if it has one."""
         frontend = getattr(pl_module, "frontend", None)
         banks = frontend.filterbanks() if frontend is not None and hasattr(frontend, "filterbanks") else {}
         arrays = {name: bank.detach().float().cpu().numpy() for name, bank in banks.items()}
-        return cls(prefix, epoch, step, evaluation, arrays, int(getattr(frontend, "sample_rate", 0)))
+        return cls(prefix, epoch, step, evaluation, arrays, int(getattr(frontend, "sample_rate", 0)), intervals)
 
     @property
     def heading(self) -> str:
@@ -82,11 +92,14 @@ class Snapshot:
         """Which column of the classes' scores to draw.
 
         Args:
-            wanted: a column of `per_class`, or None for the first of f1, average_precision, auroc, recall and r2.
+            wanted: a column of `per_class`, or None for the first of f1, average_precision, auroc, recall and r2; for
+                several labels a clip average_precision, which no threshold changes.
         Raises:
             ValueError: if there is no such column.
         """
-        columns = [name for name in self.evaluation.per_class if name != "support"]
+        columns = [name for name in self.evaluation.per_class if name not in ("support", "threshold")]
+        if wanted is None and self.evaluation.task == "multilabel":
+            return "average_precision"
         if wanted is None:
             return next((name for name in CLASS_SCORES if name in columns), columns[0])
         if wanted not in columns:
@@ -94,8 +107,13 @@ class Snapshot:
         return wanted
 
     def write_class_tables(self, folder: Path) -> None:
-        """Write PREFIX_classes.csv and, for one label a clip, PREFIX_confusion.csv."""
-        tables.write_classes(folder / f"{self.prefix}_classes.csv", self.evaluation)
+        """Write PREFIX_classes.csv, for one label a clip PREFIX_confusion.csv, and PREFIX_intervals.csv if known."""
+        tables.write_classes(folder / f"{self.prefix}_classes.csv", self.evaluation, self.intervals)
+        path = folder / f"{self.prefix}_intervals.csv"
+        if self.intervals is not None:
+            tables.write_intervals(path, self.evaluation, self.intervals)
+        else:
+            path.unlink(missing_ok=True)  # those of an earlier evaluation would be taken for this one's
         if self.evaluation.task == "multiclass":
             tables.write_confusion(folder / f"{self.prefix}_confusion.csv", self.evaluation)
 
@@ -143,6 +161,7 @@ class Snapshot:
                 evaluation.per_class["support"],
                 score_name=label,
                 title=f"{label[0].upper()}{label[1:]} by class, {self.heading}",
+                intervals=None if self.intervals is None else self.intervals.per_class[score],
             )
         }
         if evaluation.task == "multiclass":

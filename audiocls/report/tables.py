@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from audiocls.intervals import Intervals
 from audiocls.metrics import Evaluation
 
 Cell = str | float | int
@@ -90,12 +91,21 @@ def confusion_counts(evaluation: Evaluation) -> np.ndarray:
     return np.bincount(cell, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def write_classes(path: str | Path, evaluation: Evaluation) -> Path:
-    """Write a row a class: its name, its support and every score there is."""
-    columns = ["support", *(name for name in evaluation.per_class if name != "support")]
-    values = zip(*(evaluation.per_class[name] for name in columns), strict=True)
-    rows = ([name, int(scores[0]), *scores[1:]] for name, scores in zip(evaluation.class_names, values, strict=True))
-    return write_csv(path, ["class", *columns], rows)
+def write_classes(path: str | Path, evaluation: Evaluation, intervals: Intervals | None = None) -> Path:
+    """Write a row a class: its name, its support and every score there is, with the ends of its interval behind it."""
+    columns: dict[str, Sequence[Cell]] = {"class": evaluation.class_names, "support": []}
+    for name, values in evaluation.per_class.items():
+        columns[name] = list(map(int, values)) if name == "support" else values
+        if intervals is not None and name in intervals.per_class:
+            columns[f"{name}_low"], columns[f"{name}_high"] = zip(*intervals.per_class[name], strict=True)
+    return write_csv(path, list(columns), zip(*columns.values(), strict=True))
+
+
+def write_intervals(path: str | Path, evaluation: Evaluation, intervals: Intervals) -> Path:
+    """Write a row a score: its value, the ends of its 95 % interval, and how often what was drawn for it."""
+    drawn = [intervals.n_draws, intervals.n_units, intervals.unit]
+    rows = [[name, evaluation.scalars[name], *ends, *drawn] for name, ends in intervals.scalars.items()]
+    return write_csv(path, ["score", "value", "low", "high", "draws", "drawn", "unit"], rows)
 
 
 def write_confusion(path: str | Path, evaluation: Evaluation) -> Path:
@@ -144,10 +154,7 @@ def _labels(evaluation: Evaluation) -> tuple[list[list[str]], list[list[str]]]:
             for side in sides
         )
         return true, heard
-    if evaluation.task == "multiclass":
-        heard = evaluation.prediction.argmax(1).tolist()
-        return [[names[i]] for i in evaluation.target.tolist()], [[names[i]] for i in heard]
-    sides = (evaluation.target > 0.5, evaluation.prediction > 0.5)
+    sides = (evaluation.labels, evaluation.decided)
     true, heard = ([[names[i] for i in np.flatnonzero(row)] for row in side.numpy()] for side in sides)
     return true, heard
 
@@ -174,8 +181,8 @@ def misheard(evaluation: Evaluation, most: int) -> list[Misheard]:
     """The clips heard most confidently wrong, worst first.
 
     Multiclass: a wrong clip's confidence is the probability of the class decided for. Multilabel: the largest
-    distance between probability and label among the labels on the wrong side of 0.5. Regression: the largest error
-    of a clip's numbers, each in standard deviations of its target.
+    distance between probability and label among the labels on the wrong side of their thresholds. Regression: the
+    largest error of a clip's numbers, each in standard deviations of its target.
 
     Args:
         evaluation: what to look through.
@@ -189,8 +196,8 @@ def misheard(evaluation: Evaluation, most: int) -> list[Misheard]:
         spread = target.std(0)
         confidence = (np.abs(prediction - target) / np.where(spread > 0, spread, 1)).max(1)
     else:
-        distance = np.abs(prediction - target)
-        confidence = np.where(distance > 0.5, distance, -1).max(1)
+        wrong = evaluation.decided.numpy() != evaluation.labels.numpy()
+        confidence = np.where(wrong, np.abs(prediction - target), -1).max(1)
     order = [int(i) for i in np.argsort(-confidence, kind="stable")[:most] if confidence[i] >= 0]
     true, heard = _labels(evaluation)
     return [Misheard(int(evaluation.clip[i]), true[i], heard[i], float(confidence[i])) for i in order]

@@ -154,7 +154,7 @@ def test_the_clips_for_validation_can_be_trained_on(tones: Path) -> None:
     data = AudioFolder(str(tones), clip_seconds=0.1, train_on_validation=True)
     assert counts(data) == {"train": 24, "test": 6}
     assert len(data.clips("train")) == 24
-    with pytest.raises(ValueError, match="nothing is left to validate on: data.train_on_validation trains on it"):
+    with pytest.raises(ValueError, match="nothing is left to validate on: "):
         data.val_dataloader()
 
 
