@@ -8,8 +8,10 @@ of crops; validation and test score whole clips from all their windows (`audiocl
 from __future__ import annotations
 
 import logging
+import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from typing import Any, Literal, Protocol, cast
 
@@ -17,19 +19,23 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 import audiocls
 from audiocls.augment import Augmentation
-from audiocls.complexity import multiply_adds_per_second, n_trained, with_prefix
+from audiocls.complexity import least_seconds, multiply_adds_per_second, n_trained, with_prefix
+from audiocls.distillation import Distillation
 from audiocls.frontends.base import Frontend
 from audiocls.functional import pcm_to_float
 from audiocls.heads.base import Head
 from audiocls.losses import Loss, default_loss, predictions
 from audiocls.metrics import ClipScores, Evaluation, Task, evaluate
+from audiocls.misfits import check_weights, class_difference
 from audiocls.optimization import HEAD, build_optimizer, held_parameters, per_level
 from audiocls.schedules import WarmupCosine
+from audiocls.thresholds import best_thresholds
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +84,7 @@ class Classifier(pl.LightningModule):
             one a level.
         augment: what changes the crops in training, in this order, first all that acts on waveforms and behind the
             front-end what acts on spectrograms; of `audiocls.augment`.
+        distill: trained models that training learns from beside the labels.
     Raises:
         ValueError: if `class_names` has not `num_classes` entries, or a level is named that the front-end does not
             learn, or the head is not built for the channels that the front-end makes, or the loss not for the task.
@@ -103,6 +110,7 @@ class Classifier(pl.LightningModule):
         frontend_lr: float | dict[str, float] = 1.0,
         frontend_freeze_steps: int | dict[str, int] = 0,
         augment: list[Augmentation] | None = None,
+        distill: Distillation | None = None,
     ) -> None:
         super().__init__()
         if class_names is not None and len(class_names) != num_classes:
@@ -127,15 +135,24 @@ class Classifier(pl.LightningModule):
         self.frontend_lr = per_level("frontend_lr", frontend_lr, frontend, default=1.0)
         self.freeze_steps = per_level("frontend_freeze_steps", frontend_freeze_steps, frontend, default=0)
         self.augment = cast("Sequence[Augmentation]", nn.ModuleList(augment or []))
+        self.distill = distill
         self.train_loss = MeanMetric()
         self.evaluation_loss = MeanMetric()
         self.clip_scores = ClipScores(num_classes)
         self.evaluation: Evaluation | None = None
+        # of the last validation in training; no buffer, since averaged weights would average it
+        self.thresholds: Tensor | None = None
+        self._given_recipe: Mapping[str, Any] = {}
 
     @property
     def sample_rate(self) -> int:
         """Of the waveforms that `forward` takes, in Hz."""
         return self.frontend.sample_rate
+
+    @property
+    def n_channels(self) -> int:
+        """Of the waveforms that `forward` takes."""
+        return self.head.n_channels // self.frontend.n_maps
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Logits (batch, num_classes) of waveforms (batch, channels, time), int16 PCM or float in [-1, 1)."""
@@ -158,10 +175,13 @@ class Classifier(pl.LightningModule):
     # --- training ---
 
     def setup(self, stage: str) -> None:
-        """Tell augmentation what the data is, where there is training to come."""
+        """Tell augmentation what the data is and load the teachers, where there is training to come."""
         if stage == "fit":
             for part in self.augment:
                 part.prepare(sample_rate=self.sample_rate, task=self.task)
+            if self.distill is not None:
+                load = partial(Classifier.load_from_checkpoint, map_location="cpu", weights_only=True)
+                self.distill.prepare(self, load)
 
     def on_fit_start(self) -> None:
         """Say what is trained and what it computes, and keep both with the run's configuration."""
@@ -172,6 +192,8 @@ class Classifier(pl.LightningModule):
         if multiply_adds is not None:
             said.append(f"{with_prefix(multiply_adds)} multiply-adds a second of audio")
         log.info("%s, %d classes", ", ".join(said), len(self.class_names))
+        if multiply_adds is not None:  # it runs on shapes alone
+            self._warn_of_short_windows()
         size = {
             "n_parameters_frontend": n_trained(self.frontend),
             "n_parameters_head": n_trained(self.head),
@@ -180,29 +202,47 @@ class Classifier(pl.LightningModule):
         for logger in self.loggers:
             logger.log_hyperparams(size)
 
+    def _warn_of_short_windows(self) -> None:
+        """Say the least length that the head is made for, where the windows have less than half of it."""
+        if self.clip_seconds is None:
+            return
+        least = least_seconds(self.frontend, self.head, seconds=self.clip_seconds)
+        if least > 2 * self.clip_seconds:
+            log.warning(
+                "%s as it is set is made for %g s of audio or more, and windows of %g s are less than half of it: what "
+                "is missing is padded, or its pools take fewer frames; lengthen data.clip_seconds, or give the head "
+                "smaller pools", type(self.head).__name__, math.ceil(100 * least) / 100, self.clip_seconds,
+            )  # fmt: skip
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch of crops."""
-        logits, target = self._augmented(batch) if len(self.augment) else (self(batch.waveform), batch.target)
+        if len(self.augment):
+            logits, target, heard = self._augmented(batch)
+        else:
+            logits, target, heard = self(batch.waveform), batch.target, batch.waveform
         value = self.loss(logits, target)
+        if self.distill is not None:
+            value = self.distill(value, logits, heard)
         self.train_loss.update(value.detach(), len(batch.target))
         # self.log costs 0.4 ms a name, so it is called only for the steps that a logger would write
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self.log("train/loss_step", value.detach())
         return value
 
-    def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits and targets of a batch of crops that are changed on their way."""
+    def _augmented(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits and targets of a batch of crops that are changed on their way, and the waveforms that were heard."""
         x, target = pcm_to_float(batch.waveform), batch.target
         if self.task == "multiclass" and any(part.mixes for part in self.augment):
             target = F.one_hot(target, len(self.class_names)).float()
         for part in self.augment:
             if part.stage == "waveform":
                 x, target = part(x, target)
+        heard = x
         x = self.frontend(x)
         for part in self.augment:
             if part.stage == "spectrogram":
                 x, target = part(x, target)
-        return self._classified(x), target
+        return self._classified(x), target, heard
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Hold the levels of the front-end that stand still at first.
@@ -216,6 +256,8 @@ class Classifier(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss and the learning rates: the head's, and that of each level of the front-end."""
         self.log("train/loss", self.train_loss.compute())
+        for term, value in (self.distill.terms() if self.distill is not None else {}).items():
+            self.log(f"train/loss_{term}", value)
         rates = {group["name"]: group["lr"] for group in self.trainer.optimizers[0].param_groups}
         self.log("lr", rates[HEAD])
         for level, steps in self.freeze_steps.items():
@@ -279,13 +321,28 @@ class Classifier(pl.LightningModule):
         self._finish("test")
 
     def _finish(self, prefix: str) -> None:
-        clip, prediction, target = self.clip_scores.compute()
-        self.evaluation = evaluate(clip, prediction, target, class_names=self.class_names, task=self.task)
+        clip, prediction, target = self.clip_scores.compute()  # the same on every process
+        if self.task == "multilabel":
+            self._settle_thresholds(prediction.cpu(), target.cpu())
+        self.evaluation = evaluate(
+            clip, prediction, target, class_names=self.class_names, task=self.task, thresholds=self.thresholds
+        )
         self.log(f"{prefix}/loss", self.evaluation_loss.compute())
         for name, value in self.evaluation.scalars.items():
             self.log(f"{prefix}/{name}", value)
         self.clip_scores.reset()
         self.evaluation_loss.reset()
+
+    def _settle_thresholds(self, prediction: Tensor, target: Tensor) -> None:
+        """Choose them where a validation is part of training, before the checkpoints of the epoch are written."""
+        training = self.trainer.state.fn == TrainerFn.FITTING
+        if training and not self.trainer.sanity_checking:
+            without = int((target.sum(0) == 0).sum())
+            if self.thresholds is None and without:
+                log.info("%d of %d tags have no clip in validation and are decided at 0.5", without, target.shape[1])
+            self.thresholds = best_thresholds(prediction, target)
+        elif not training and self.thresholds is None:
+            log.info("the model holds no thresholds chosen in training: every tag is decided at 0.5")
 
     # --- checkpoint ---
 
@@ -296,6 +353,7 @@ class Classifier(pl.LightningModule):
             "sample_rate": self.sample_rate,
             "task": self.task,
             "clip_seconds": self.clip_seconds,
+            "thresholds": None if self.thresholds is None else self.thresholds.tolist(),
             "versions": {
                 "audiocls": audiocls.__version__,
                 "torch": str(torch.__version__),
@@ -303,16 +361,20 @@ class Classifier(pl.LightningModule):
                 "python": platform.python_version(),
             },
         }
+        if self.distill is not None:
+            checkpoint["audiocls"]["teachers"] = self.distill.record
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load weights; a front-end that learns something else than they have learnt is named, not its keys."""
+        """Load weights; where they are of another model, the settings that differ are named, not the keys."""
         if strict:
+            check_weights(self.state_dict(), state_dict, recipe=self.hparams, given_recipe=self._given_recipe)
             prefix = "frontend."
             self.frontend.check_state(name[len(prefix) :] for name in state_dict if name.startswith(prefix))
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Refuse weights of other classes or another sample rate than the data's."""
+        """Refuse weights of other classes or another sample rate than the data's, and keep what their recipe was."""
+        self._given_recipe = checkpoint.get("hyper_parameters", {})
         kept = checkpoint.get("audiocls", {})
         if kept.get("sample_rate", self.sample_rate) != self.sample_rate:
             raise ValueError(
@@ -322,10 +384,11 @@ class Classifier(pl.LightningModule):
         names = kept.get("class_names", self.class_names)
         if list(names) != self.class_names:
             raise ValueError(
-                f"the checkpoint was trained on the classes {_shortened(names)} but the data has "
-                f"{_shortened(self.class_names)}: use the data it was trained on, or train anew without --ckpt_path"
+                "the checkpoint was trained on other classes than the data has: "
+                f"{class_difference(names, self.class_names)}; use the data it was trained on, or train anew by "
+                "audiocls fit without --ckpt_path"
             )
-
-
-def _shortened(names: list[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f", … ({len(names)})" if len(names) > most else "")
+        if self.distill is not None:
+            self.distill.check_record(kept.get("teachers", []))
+        thresholds = kept.get("thresholds")  # none in checkpoints of before, and before the first validation
+        self.thresholds = None if thresholds is None else torch.tensor(thresholds, dtype=torch.float64)

@@ -4,10 +4,13 @@ Counted from shapes alone, on torch's meta device, by torch's own counter: nothi
 the figure is the same on every machine. Counted are convolutions, matrix products (those inside recurrent layers and
 attention too) and Fourier transforms; left out is what works element by element: windows, norms, activations, pooling,
 compression. A filterbank counts as the dense product it is on a GPU; on a processor most of it is skipped.
+
+From shapes as well: the shortest audio that a head is made for.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -21,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from audiocls.frontends.base import Frontend
 from audiocls.heads.base import Head
+from audiocls.heads.blocks import AdaptiveFrames, PadTo, WholeWindows
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +49,7 @@ def multiply_adds_per_second(frontend: Frontend, head: Head, *, seconds: float) 
         Multiply-adds of that clip divided by `seconds`; None, and a warning with the reason, where the model cannot be
         run on shapes alone, such as one that asks for the value of a number.
     """
-    n_samples = max(round(seconds * frontend.sample_rate), 1)
+    n_samples = _n_samples(frontend, seconds)
     counter = FlopCounterMode(display=False, custom_mapping=_FOURIER)
     waveform = torch.zeros(1, head.n_channels // frontend.n_maps, n_samples, device="meta")
     try:
@@ -59,6 +63,71 @@ def multiply_adds_per_second(frontend: Frontend, head: Head, *, seconds: float) 
         )  # fmt: skip
         return None
     return counter.get_total_flops() / 2 / seconds
+
+
+def least_seconds(frontend: Frontend, head: Head, *, seconds: float) -> float:
+    """Length of the shortest clip in which every pool of the head finds a whole window, and nothing is padded.
+
+    Shorter clips are classified as well: they are padded, frames are repeated, or pools take what there is. Where the
+    head pads to a multiple, it is the first that is meant.
+
+    Args:
+        frontend: waveform to spectrogram.
+        head: spectrogram to logits, one that runs on shapes alone (`multiply_adds_per_second`).
+        seconds: a length of clip; it is the answer where it suffices, or nothing up to 65,536 times as long does.
+    """
+
+    @functools.cache
+    def suffices(n_frames: int) -> bool:
+        spectrogram = torch.zeros(1, head.n_channels, head.n_bins, n_frames, device="meta")
+        with _evaluating(head), torch.no_grad(), _lacking(head) as lacking:
+            functional_call(head, _on_meta(head), (spectrogram.to(head.output.weight.dtype),))
+        return not lacking
+
+    first = _n_samples(frontend, seconds)
+    doubled = (first << times for times in range(17))
+    enough = next((n_samples for n_samples in doubled if suffices(frontend.n_frames(n_samples))), first)
+    if enough == first:
+        return seconds
+    too_short = enough // 2
+    while enough - too_short > 1:
+        middle = (too_short + enough) // 2
+        too_short, enough = (too_short, middle) if suffices(frontend.n_frames(middle)) else (middle, enough)
+    return enough / frontend.sample_rate
+
+
+@contextmanager
+def _lacking(head: Head) -> Iterator[list[nn.Module]]:
+    """The parts that had fewer frames than they ask for, in a list that fills as the head runs."""
+    lacking: list[nn.Module] = []
+
+    def look(part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if inputs[0].shape[-1] < _wanted_frames(part):
+            lacking.append(part)
+
+    hooks = [part.register_forward_pre_hook(look) for part in head.modules() if _wanted_frames(part) > 1]
+    try:
+        yield lacking
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _wanted_frames(part: nn.Module) -> int:
+    """Frames under which a part makes up for what is missing."""
+    if isinstance(part, PadTo):
+        return max(part.n_frames, part.frame_multiple)
+    if isinstance(part, AdaptiveFrames):
+        return part.n_frames
+    if isinstance(part, WholeWindows):
+        return part.pool[1]
+    if isinstance(part, nn.MaxPool2d | nn.AvgPool2d):
+        return part.kernel_size if isinstance(part.kernel_size, int) else part.kernel_size[1]
+    return 1
+
+
+def _n_samples(frontend: Frontend, seconds: float) -> int:
+    return max(round(seconds * frontend.sample_rate), 1)
 
 
 def with_prefix(number: float) -> str:

@@ -1,7 +1,8 @@
 """`audiocls predict`: classify audio files with a checkpoint alone.
 
-The checkpoint says the sample rate, the window length, the classes and the task. Each file is decoded as for a store,
-cut into all its windows, and scored by the mean of their predictions, as in validation and test.
+The checkpoint says the sample rate, the window length, the classes and the task, and for tags the thresholds that were
+chosen on the validation split. Each file is decoded as for a store, cut into all its windows, and scored by the mean of
+their predictions, as in validation and test.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import yaml
 from audiocls.classifier import Classifier
 from audiocls.runs import find_checkpoint, find_config, read_checkpoint
 from audiocls.terminal import quiet_libraries
+from audiocls.thresholds import UNKNOWN
 from datamodules.batching.crops import all_windows, pad_short, padded_length
 from datamodules.decoding.decode import DecodeError, decode
 from datamodules.decoding.sources import find_sources
@@ -44,11 +46,13 @@ def main(arguments: list[str]) -> int:
             sys.stderr.write(f"audiocls: {error}\n")
             failed += 1
             continue
-        rows.append({"path": str(path), **dict(zip(classifier.class_names, prediction.tolist(), strict=True))})
+        labels = ["|".join(labels_of(classifier, prediction))] if classifier.task == "multilabel" else []
+        rows.append([str(path), *labels, *prediction.tolist()])
         sys.stdout.write(f"{path}  {said(classifier, prediction, options.top)}\n")
     if options.out and rows:
         Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).to_csv(options.out, index=False)
+        columns = ["path", *(["labels"] if classifier.task == "multilabel" else []), *classifier.class_names]
+        pd.DataFrame(rows, columns=pd.Index(columns)).to_csv(options.out, index=False)
         sys.stdout.write(f"{len(rows)} files, all predictions: {options.out}\n")
     if failed:
         sys.stderr.write(f"audiocls: {failed} of {len(files)} files could not be decoded\n")
@@ -87,11 +91,20 @@ def classify(classifier: Classifier, path: Path, *, batch_size: int = 64) -> np.
     return total / len(starts)
 
 
+def labels_of(classifier: Classifier, prediction: np.ndarray) -> list[str]:
+    """The tags that reach their thresholds; 0.5 where the checkpoint holds none."""
+    at = UNKNOWN if classifier.thresholds is None else classifier.thresholds.numpy()
+    return [classifier.class_names[i] for i in np.flatnonzero(prediction >= at)]
+
+
 def said(classifier: Classifier, prediction: np.ndarray, n: int) -> str:
-    """What is printed of a file: the likeliest classes, or every number."""
+    """What is printed of a file: the likeliest classes, before them the tags that it has, or every number."""
     if classifier.task == "regression":
         return "  ".join(f"{name} {value:.3f}" for name, value in zip(classifier.class_names, prediction, strict=True))
-    return best(classifier.class_names, prediction, n)
+    likeliest = best(classifier.class_names, prediction, n)
+    if classifier.task == "multiclass":
+        return likeliest
+    return f"{'|'.join(labels_of(classifier, prediction)) or 'no tag'}  ({likeliest})"
 
 
 def best(class_names: list[str], probability: np.ndarray, n: int) -> str:
@@ -127,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run_dir", help="folder of the run that trained the model")
     parser.add_argument("--config", help="a configuration whose run_dir is meant")
-    parser.add_argument("--out", help="CSV table to write, a column a class")
+    parser.add_argument("--out", help="CSV table to write: a column a class, before them the tags that are there")
     parser.add_argument("--top", type=int, default=3, help="classes to print a file (default: 3)")
     parser.add_argument("--batch_size", type=int, default=64, help="windows at a time (default: 64)")
     return parser
