@@ -14,9 +14,9 @@ from torch import Tensor
 
 from audiocls.functional.framing import PadMode, pad_to_frames, window_in_frame
 
-# The frames of a block fill this much on each thread, and their spectrum as much again: the second cache of a core.
-# Larger blocks have fewer calls, but take more memory that the system has to hand out first.
-_BLOCK_BYTES = 2**19
+# The frames of a block fill this much on each thread, and their spectrum as much again: about the second cache of a
+# core. Larger blocks have fewer calls, but take more memory that the system has to hand out first.
+_BLOCK_BYTES = 2**20
 _BAND_FILTERS = 16  # columns from which on a matrix product runs at full speed
 
 

@@ -88,13 +88,14 @@ def pcen(
     energy = energy.contiguous()  # filterbanks lay frames out first; two layouts in one sum would cost more
     average = moving_average(energy, smooth, initial=initial)
     alpha, delta, r = (_column(value, energy) for value in (alpha, delta, r))
-    gain = (average + eps) ** -alpha
+    # A logarithm and an exponential take two thirds of a power's time; in place, as each copy costs a product's.
+    gain = ((average + eps).log_() * -alpha).exp_()
+    scaled = energy * gain
     # Never as a difference of two roots: that would lose what is much weaker than delta.
-    relative = energy * gain / delta
     if isinstance(r, float) and r == 0.5:  # the usual root, without a logarithm and an exponential
-        normalised = delta**r * relative / (1.0 + torch.sqrt(1.0 + relative))
+        normalised = scaled / ((scaled + delta).sqrt_() + delta**0.5)
     else:
-        normalised = delta**r * torch.expm1(r * torch.log1p(relative))
+        normalised = (r * (scaled / delta).log1p_()).expm1_() * delta**r
     return (normalised, average[..., -1]) if return_state else normalised
 
 
@@ -126,8 +127,9 @@ def moving_average(
     smooth = torch.as_tensor(smooth, dtype=torch.float64, device=energy.device).reshape(-1)
     start = energy[..., 0] if initial is None else torch.as_tensor(initial).to(energy).expand(energy.shape[:-1])
     n_bins, frames = energy.shape[-2:]
-    if smooth.shape[0] == 1:  # one decay for all rows
-        average = _recursion(energy.reshape(1, -1, frames), start.reshape(1, -1), 1 - smooth, smooth, levels)
+    if smooth.shape[0] == 1:  # one decay for all rows, at once where that is no condition of a graph either
+        group = (1, -1) if levels else (-1, n_bins)
+        average = _recursion(energy.reshape(*group, frames), start.reshape(group), 1 - smooth, smooth, levels)
         return average.reshape(energy.shape)
     by_bin = energy.reshape(-1, n_bins, frames).transpose(0, 1)
     average = _recursion(by_bin, start.reshape(-1, n_bins).T, 1 - smooth, smooth, levels)
@@ -143,11 +145,12 @@ def _recursion(drive: Tensor, start: Tensor, decay: Tensor, gain: Tensor, levels
     Args:
         drive: shape (groups, rows, frames).
         start: shape (groups, rows).
-        decay: shape (groups,), float64.
-        gain: shape (groups,), float64.
+        decay: shape (groups,) or, the same for all, (1,), float64.
+        gain: shape of decay, float64.
         levels: how often to cut into blocks.
     """
     frames = drive.shape[-1]
+    levels = levels if levels and frames > _BLOCK else 0  # asked in this order, it is no condition of a graph
     length = _BLOCK if levels else frames
     powers = decay.unsqueeze(-1) ** torch.arange(length + 1, dtype=decay.dtype, device=decay.device)
     # Row s is what frame s gives to those after it, gain decay^(t - s): windows over one row, without an index.

@@ -28,11 +28,11 @@ def pcm_to_float(waveform: Tensor) -> Tensor:
     tensor([-1.,  1.])
     """
     if waveform.dtype == torch.int16:
-        return waveform.to(torch.float32) * 2.0**-15
+        return waveform.to(torch.float32).mul_(2.0**-15)
     if waveform.is_floating_point():
         return waveform.to(torch.float32)
     if waveform.dtype == torch.int32:
-        return waveform.to(torch.float32) * 2.0**-31
+        return waveform.to(torch.float32).mul_(2.0**-31)
     if waveform.dtype == torch.uint8:
         level = waveform.to(torch.float32) * (2 / 255) - 1
         return level.sign() * torch.expm1(level.abs() * math.log1p(255)) / 255
@@ -66,16 +66,18 @@ def power_to_db(power: Tensor, *, ref: float = 1.0, amin: float = 1e-10, top_db:
         raise ValueError(f"amin must be positive, got {amin}: the logarithm of zero has no value")
     if ref <= 0:
         raise ValueError(f"ref must be positive, got {ref}: it is the power that stands for 0 dB")
-    decibel = torch.log10(power.clamp(min=amin)).mul_(10.0)  # in place: every copy costs as much as the logarithm
-    if max(amin, ref) != 1.0:
-        decibel = decibel - 10.0 * math.log10(max(amin, ref))
-    if top_db is None:
-        return decibel
-    if top_db < 0:
+    if top_db is not None and top_db < 0:
         raise ValueError(f"top_db must be at least 0 dB or None, got {top_db}")
-    clip_dims = tuple(range(max(power.ndim - 3, 0), power.ndim))
-    floor = decibel.amax(dim=clip_dims, keepdim=True) - top_db
-    return torch.where(decibel > floor, decibel, floor)  # torch.maximum takes twice as long on the way back
+    if power.dtype in (torch.float16, torch.bfloat16):  # where a floor 80 dB down is zero, or off by 0.02 dB
+        return power_to_db(power.float(), ref=ref, amin=amin, top_db=top_db).to(power.dtype)
+    floor: float | Tensor = amin
+    if top_db is not None:
+        clip_dims = tuple(range(max(power.ndim - 3, 0), power.ndim))
+        floor = (power.amax(dim=clip_dims, keepdim=True) * 10.0 ** (-top_db / 10)).clamp(min=amin)
+    # The larger of both by a sum: a comparison takes as long as the logarithm, and the way back would need two more.
+    # In place, for every copy costs as much again.
+    decibel = ((power - floor).relu_() + floor).log10_().mul_(10.0)
+    return decibel if max(amin, ref) == 1.0 else decibel.sub_(10.0 * math.log10(max(amin, ref)))
 
 
 def log_offset(power: Tensor, offset: float | Tensor) -> Tensor:

@@ -73,6 +73,14 @@ def test_derivatives_in_everything() -> None:
     )
 
 
+@pytest.mark.parametrize("r", [0.5, 0.3])
+def test_fixed_numbers_leave_the_energies_as_they_are_and_have_derivatives(r: float) -> None:
+    energy = torch.rand(2, 3, 40, dtype=torch.float64) + 0.1
+    kept = energy.clone()
+    assert torch.autograd.gradcheck(lambda e: functional.pcen(e, r=r), energy.requires_grad_())
+    assert torch.equal(energy, kept)
+
+
 def test_gain_is_taken_away() -> None:
     energy = torch.rand(1, 4, 200) + 0.5
     quiet, loud = (functional.pcen(gain * energy, alpha=1.0, eps=1e-12) for gain in (1e-3, 1e3))

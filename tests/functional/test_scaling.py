@@ -68,6 +68,25 @@ def test_decibel_of_few_dimensions_is_one_clip() -> None:
     assert functional.power_to_db(power, top_db=20.0).min() == -20.0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_decibel_of_half_precision_has_the_floor_that_it_cannot_hold(dtype: torch.dtype) -> None:
+    power = torch.tensor([[1.0, 0.25, 0.0]], dtype=dtype)  # 80 dB below 1.0 is zero in float16
+    for top_db in (None, 80.0):
+        expected = functional.power_to_db(power.float(), top_db=top_db).to(dtype)
+        assert torch.equal(functional.power_to_db(power, top_db=top_db), expected)
+        assert expected.isfinite().all()
+
+
+@pytest.mark.parametrize("top_db", [None, 30.0])
+def test_decibel_has_its_formula_s_gradient_also_through_the_floor(top_db: float | None) -> None:
+    power = 10 ** (6 * torch.rand(2, 1, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 6)
+    kept = power.clone()
+    assert torch.autograd.gradcheck(
+        lambda power: functional.power_to_db(power, amin=1e-5, top_db=top_db), power.requires_grad_(), eps=1e-9
+    )
+    assert torch.equal(power, kept)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
