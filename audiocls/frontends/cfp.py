@@ -97,9 +97,10 @@ class CFP(Frontend):
             pad_mode=self.spectrum.pad_mode,
         )
         n_freqs, n_lags = self.over_frequency.start.shape[1], self.over_lag.start.shape[1]
-        frequency = self.over_frequency(maps.frequency[..., :n_freqs, :])
-        periodicity = self.over_lag(maps.periodicity[..., :n_lags, :])
-        return (frequency * periodicity).unflatten(0, waveform.shape[:-1])
+        # contiguous where frames come first, as the product takes them: else torch.export ties the length down
+        frequency = maps.frequency[..., :n_freqs, :].mT.contiguous().mT.unflatten(0, waveform.shape[:-1])
+        periodicity = maps.periodicity[..., :n_lags, :].mT.contiguous().mT.unflatten(0, waveform.shape[:-1])
+        return self.over_frequency(frequency) * self.over_lag(periodicity)
 
     def n_frames(self, n_samples: int) -> int:
         """Number of frames of a waveform of `n_samples` samples."""

@@ -3,7 +3,8 @@
 Equal to librosa.cqt and librosa.vqt at the full sample rate, whatever the hop: see `audiocls.functional.cqt`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -182,8 +183,14 @@ class Wavelets(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveform (batch, channels, time), float32, to power or magnitude (batch, channels, n_bins, frames)."""
-        spectrum = functional.cqt(waveform.flatten(end_dim=-2), [band() for band in self.bands], pad_mode=self.pad_mode)
-        power = functional.power_spectrum(spectrum)
+        clips = waveform.flatten(end_dim=-2)
+        if torch.compiler.is_exporting():  # blocks would make a condition of the length, and need complex numbers
+            wavelets = [bank.wavelets() for bank in cast("Iterable[WaveletBank]", self.bands)]
+            parts = functional.cqt_by_convolution(clips, wavelets, hop_length=self.hop_length, pad_mode=self.pad_mode)
+            power = parts.square().sum(dim=-1)
+        else:
+            spectrum = functional.cqt(clips, [band() for band in self.bands], pad_mode=self.pad_mode)
+            power = functional.power_spectrum(spectrum)
         if self.power == 1.0:
             power = functional.magnitude(power)
         return power.unflatten(0, waveform.shape[:-1])
@@ -234,11 +241,19 @@ class WaveletBank(nn.Module):
 
     def forward(self) -> WaveletBand:
         """The band now."""
-        band = WaveletBand(self.start, self.hop_length, self.reach, self.first_fold, self.peak)
         if self.change is None:
-            return band
+            return self._start
         change = torch.view_as_complex(self.peak[:, None, None] * self.change)
-        return band._replace(response=self.start + functional.band_response(change, band))
+        return self._start._replace(response=self.start + functional.band_response(change, self._start))
+
+    def wavelets(self) -> Tensor:
+        """The wavelets now, over time, shape (n_bins, 2 * reach, 2), for `functional.cqt_by_convolution`."""
+        wavelets = functional.band_wavelets(self._start)
+        return wavelets if self.change is None else wavelets + self.peak[:, None, None] * self.change
+
+    @property
+    def _start(self) -> WaveletBand:
+        return WaveletBand(self.start, self.hop_length, self.reach, self.first_fold, self.peak)
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""

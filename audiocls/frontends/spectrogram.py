@@ -116,7 +116,7 @@ class ComplexSpectrogram(Frontend):
         window: what scipy.signal.get_window takes: "hann", or with parameters ("kaiser", 14.0).
         center: whether frame i is centred on sample i * hop_length (else it begins there).
         pad_mode: what stands outside the clip where `center` needs it: "constant" (zeros) or "reflect".
-        output: "complex" (real, imaginary) or "phase" (radians in [-π, π] from the first sample of the frame).
+        output: "complex" (real, imaginary) or "phase" (radians in (-π, π] from the first sample of the frame).
         learnable_window: whether every sample of the window is learnt, or, with "length", how long a Hann window is.
         normalization: makes the normalisation stage, given the number of bins.
     Raises:
@@ -173,10 +173,10 @@ class ComplexSpectrogram(Frontend):
             center=self.spectrum.center,
             pad_mode=self.spectrum.pad_mode,
         )
-        kept = self.bins(spectrum)
+        # real numbers from here on, which is all that ONNX can choose from
+        parts = self.bins(torch.view_as_real(spectrum).movedim(-1, 1))
         if self.output == "phase":
-            return functional.phase(kept).unflatten(0, waveform.shape[:-1])
-        parts = torch.view_as_real(kept).movedim(-1, 1)
+            return functional.angle(*parts.unbind(1)).unflatten(0, waveform.shape[:-1])
         return parts.unflatten(0, waveform.shape[:-1]).flatten(1, 2)
 
     def n_frames(self, n_samples: int) -> int:

@@ -26,6 +26,7 @@ from audiocls.functional.cfp import (
 from audiocls.functional.chroma import chroma_filterbank
 from audiocls.functional.convolution import convolve, fft_convolve
 from audiocls.functional.cqt import WaveletBand, band_response, cqt, cqt_bands, cqt_frequencies
+from audiocls.functional.cqt_convolution import band_wavelets, cqt_by_convolution
 from audiocls.functional.dft import dft, dft_kernels
 from audiocls.functional.filterbanks import (
     FrequencyScale,
@@ -51,7 +52,7 @@ from audiocls.functional.impulse_responses import gabor, gaussian_window, window
 from audiocls.functional.istft import istft
 from audiocls.functional.mel import MelScale, hz_to_mel, mel_frequencies, mel_to_hz
 from audiocls.functional.pcen import moving_average, pcen
-from audiocls.functional.phase import griffin_lim, phase
+from audiocls.functional.phase import angle, griffin_lim, phase
 from audiocls.functional.scaling import log1p_gain, log_offset, pcm_to_float, power_to_db
 from audiocls.functional.stft import magnitude, power_spectrum, stft
 
@@ -67,9 +68,11 @@ __all__ = [
     "PadMode",
     "WaveletBand",
     "WindowSpec",
+    "angle",
     "band_edges",
     "band_response",
     "band_responses",
+    "band_wavelets",
     "bark_to_hz",
     "blocked_energy",
     "cepstrum",
@@ -83,6 +86,7 @@ __all__ = [
     "convolve",
     "cqt",
     "cqt_bands",
+    "cqt_by_convolution",
     "cqt_frequencies",
     "dct_matrix",
     "delta_kernel",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from audiocls.functional.cqt import cqt_frequencies
 from audiocls.functional.framing import PadMode
-from audiocls.functional.stft import magnitude, power_spectrum, stft
+from audiocls.functional.stft import for_onnx, magnitude, power_spectrum, stft
 
 
 class CFPMaps(NamedTuple):
@@ -131,9 +131,9 @@ def cfp_maps(
     parts = [_power(size, exponents[0])] * 2
     for layer, exponent in enumerate(exponents[1:], start=1):
         # Real and even in, real and even out, so that half of either says all.
-        turned = torch.fft.irfft(parts[(layer + 1) % 2], n=n_fft, norm="ortho")[..., : n_fft // 2 + 1]
+        turned = torch.fft.irfft(for_onnx(parts[(layer + 1) % 2]), n=n_fft, norm="ortho")[..., : n_fft // 2 + 1]
         kept = torch.arange(n_fft // 2 + 1, device=turned.device) >= out_of_range[layer % 2]
-        parts[layer % 2] = _power(turned * kept, exponent)
+        parts[layer % 2] = _power(turned.to(size.dtype) * kept, exponent)
     return CFPMaps(*(part.transpose(-1, -2) for part in (size, *parts)))
 
 

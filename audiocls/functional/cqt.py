@@ -6,6 +6,10 @@ by two from octave to octave with a resampler, as far as the hop can be halved, 
 every octave is filtered at the full rate and lowered to the rate of the frames in the Fourier domain, where that is a
 sum over aliases. No resampler, no loss, no condition on the hop, and one long transform serves many frames.
 
+Beside the 2 % that this costs librosa, it mirrors a clip (pad_mode "reflect") octave by octave after lowering the rate,
+about the last sample that is left, after k halvings up to 2^k - 1 before the clip's own: at the end of noise its lower
+octaves can be off by more than half of the peak. Here all octaves hear the same mirrored clip.
+
 Inverting it is in `audiocls.functional.icqt`. Estimating the tuning of a recording is left out.
 """
 

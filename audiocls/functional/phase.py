@@ -14,15 +14,37 @@ def phase(spectrum: Tensor) -> Tensor:
     Args:
         spectrum: complex, any shape.
     Returns:
-        Radians in [-π, π], same shape; 0 where the spectrum is zero.
+        Radians in (-π, π], same shape; 0 where the spectrum is zero.
 
     >>> phase(torch.tensor([1 + 1j, 0j]))
     tensor([0.7854, 0.0000])
     """
-    real, imag = torch.view_as_real(spectrum).unbind(-1)
+    return angle(*torch.view_as_real(spectrum).unbind(-1))
+
+
+def angle(real: Tensor, imag: Tensor) -> Tensor:
+    """Angle of complex numbers, with gradient zero (not undefined) where they are zero.
+
+    Made of operators that every runtime has. Of negative real numbers it is π, whatever the sign of their zero.
+
+    Args:
+        real: any shape.
+        imag: of the same shape and dtype.
+    Returns:
+        Radians in (-π, π], same shape and dtype; 0 where both are zero.
+    Source: torch.atan2; equal to it within float32 rounding.
+
+    >>> angle(torch.tensor([-1.0, 0.0, 0.0]), torch.tensor([-0.0, -1.0, 0.0]))
+    tensor([ 3.1416, -1.5708,  0.0000])
+    """
+    steep = imag.abs() > real.abs()
     silent = (real == 0) & (imag == 0)
-    # the inner choice: an angle at the origin has no derivative
-    return torch.where(silent, 0.0, torch.atan2(imag, torch.where(silent, 1.0, real)))
+    # The smaller part over the larger, so that neither the ratio nor its derivative is ever infinite.
+    ratio = torch.where(steep, real, imag) / torch.where(steep, imag, torch.where(silent, 1.0, real))
+    turn = torch.atan(ratio)
+    half_turn = torch.pi * torch.where(imag < 0, -1.0, torch.ones_like(imag))
+    turn = torch.where(steep, 0.5 * half_turn - turn, turn + torch.where(real < 0, half_turn, 0.0))
+    return torch.where(silent, 0.0, turn)
 
 
 def griffin_lim(

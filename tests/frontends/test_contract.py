@@ -200,11 +200,12 @@ def test_training_reaches_every_parameter(build: Callable[[], Frontend]) -> None
 
 
 @every_frontend
-def test_autocast_changes_nothing(build: Callable[[], Frontend]) -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_nothing(build: Callable[[], Frontend], dtype: torch.dtype) -> None:
     frontend = build().eval()
     waveform = signal(2, 1, 4000)
     expected = frontend(waveform)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=dtype):
         cast = frontend(waveform)
     assert cast.dtype == torch.float32
     assert torch.equal(cast, expected)

@@ -146,6 +146,52 @@ def test_vqt_is_a_thousand_times_nearer_the_full_rate_than_librosa(gamma: float)
     np.testing.assert_allclose(np.abs(spectrum), np.abs(resampled), rtol=1e-3, atol=0.8)
 
 
+@pytest.mark.parametrize("time", [32000, 32001])
+def test_at_a_mirrored_end_librosa_is_off_and_we_are_not(time: int) -> None:
+    """librosa mirrors each octave after lowering its rate, about the last sample that is left there.
+
+    Of 1 + 125 * 2^8 samples it is the clip's last in every octave, of one fewer up to 2^5 - 1 samples before it, half a
+    turn and more of the wavelets there.
+    """
+    settings = {"sample_rate": 16000, "hop_length": 256, "n_bins": 72, "bins_per_octave": 12, "f_min": 65.4}
+    noise = np.random.default_rng(0).normal(0, 0.1, time).astype(np.float32)
+    exact = full_rate(noise, **settings, pad_mode="reflect")
+    assert_near(ours(noise, **settings, pad_mode="reflect"), exact)
+    resampled = librosa.cqt(
+        noise.astype(np.float64), sr=16000, hop_length=256, n_bins=72, fmin=65.4, pad_mode="reflect"
+    )
+    off = np.abs(resampled - exact).max(axis=0) / np.abs(exact).max()
+    assert off[:-25].max() < 0.05  # its resampler, as far as the wavelets reach from the end
+    assert (off[-25:].max() > 0.5) == (time == 32000)
+
+
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+@pytest.mark.parametrize("time", [1, 255, 8000])
+@pytest.mark.parametrize(
+    "setting", [{}, {"hop_length": 251, "gamma": 10.0}, {"n_bins": 80, "f_min": 65.4}, {"filter_scale": 0.5}], ids=str
+)
+def test_blocks_equal_the_convolution_that_they_stand_for(setting: dict, time: int, pad_mode: str) -> None:
+    waveform = torch.randn(3, time, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    bands = functional.cqt_bands(**{**SMALL, **setting})
+    wavelets = [functional.band_wavelets(band) for band in bands]
+    parts = functional.cqt_by_convolution(waveform, wavelets, hop_length=bands[0].hop_length, pad_mode=pad_mode)
+    spectrum = functional.cqt(waveform, bands, pad_mode=pad_mode)
+    # float64: all that differs is what the cut of the responses leaves on the other side of the block; as below, of a
+    # tone that reaches 15, since a repeated sample is nearly silent
+    convolved = torch.view_as_complex(parts.contiguous()).numpy()
+    np.testing.assert_allclose(convolved, spectrum.numpy(), rtol=0, atol=15 * TOLERANCE)
+
+
+def test_wavelets_are_those_that_the_responses_were_made_of() -> None:
+    for band in functional.cqt_bands(**{**SMALL, "n_bins": 80, "f_min": 65.4}):
+        wavelets = functional.band_wavelets(band)
+        middle = wavelets.norm(dim=-1).argmax(dim=1) - (band.reach - 1)
+        assert (middle.abs() <= 1).all()  # a length between integers leaves half a sample more on one side
+        again = functional.band_response(torch.view_as_complex(wavelets.contiguous()), band)
+        # but for what falls outside of the longest frame, which is what the cut left out
+        torch.testing.assert_close(again, band.response, rtol=0, atol=1e-6 * float(band.response.abs().max()))
+
+
 def test_float64_stays_float64() -> None:
     waveform = torch.from_numpy(signals(16000, 0.3)).double()
     bands = functional.cqt_bands(**SMALL)
