@@ -109,23 +109,19 @@ def test_two_processes_train_and_score_as_one(whole: Path, tones: Path, tmp_path
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     trained = start(tmp_path, *arguments(tones, tmp_path / "two", *two))
     assert trained.returncode == 0, trained.stderr
-    scores = {}
-    again = ["validate", "--run_dir", str(tmp_path / "two"), "--ckpt_path", "last", "--trainer.strategy"]
-    for name in ("one", "two"):
-        if name == "one":
-            assert main([*again, "auto", "--trainer.devices", "1"]) == 0
-        else:
-            done = start(tmp_path, *again, "ddp", "--trainer.devices", "2")
-            assert done.returncode == 0, done.stderr
-        scores[name] = pd.read_csv(tmp_path / "two" / "val_metrics.csv").drop(columns="val/loss").iloc[-1]
-        predictions = pd.read_csv(tmp_path / "two" / "val_predictions.csv")
-        assert not predictions["clip_id"].duplicated().any()
-        scores[f"{name} clips"] = predictions["clip_id"].tolist()
-    assert scores["one clips"] == scores["two clips"]
+    clips = {"two": pd.read_csv(tmp_path / "two" / "val_predictions.csv")["clip_id"].tolist()}
+    again = ["--ckpt_path", "last", "--trainer.strategy", "auto", "--trainer.devices", "1"]
+    assert main(["validate", "--run_dir", str(tmp_path / "two"), *again]) == 0
+    clips["one"] = pd.read_csv(tmp_path / "two" / "val_predictions.csv")["clip_id"].tolist()
+    assert clips["one"] == clips["two"]
+    scores = {
+        name: pd.read_csv(tmp_path / "two" / file).filter(regex="^val/(?!loss)").iloc[-1]
+        for name, file in (("one", "val_metrics.csv"), ("two", "metrics.csv"))
+    }
     # batches are cut differently, so probabilities may differ in float32's last digit, and scores in nothing
-    pd.testing.assert_series_equal(scores["one"], scores["two"], rtol=1e-6, check_names=False)
-    in_training = pd.read_csv(tmp_path / "two" / "metrics.csv")["val/accuracy"].iloc[-1]
-    assert scores["one"]["val/accuracy"] == pytest.approx(in_training, abs=1e-6)
+    common = scores["two"].index
+    assert len(common) > 5
+    pd.testing.assert_series_equal(scores["one"][common], scores["two"], rtol=1e-6, check_names=False)
 
 
 @pytest.mark.slow
