@@ -271,7 +271,13 @@ class Classifier(pl.LightningModule):
         if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
             scheduler.set_total_steps(self._total_steps())
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            monitored = {"scheduler": scheduler, "interval": "epoch", "monitor": "val/loss"}
+            if self.trainer.limit_val_batches == 0:
+                raise ValueError(
+                    "ReduceLROnPlateau waits for validations, and nothing is validated here: take another "
+                    "model.lr_scheduler, such as audiocls.schedules.WarmupCosine"
+                )
+            every, monitor = self.trainer.check_val_every_n_epoch or 1, getattr(scheduler, "monitor", "val/loss")
+            monitored = {"scheduler": scheduler, "interval": "epoch", "frequency": every, "monitor": monitor}
         else:
             interval = "step" if isinstance(scheduler, WarmupCosine) else "epoch"
             monitored = {"scheduler": scheduler, "interval": interval}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
@@ -21,10 +22,10 @@ from pytorch_lightning.utilities import rank_zero_only
 from audiocls.callbacks import GracefulStop, LastCheckpoint, StepSeed
 from audiocls.classifier import Classifier
 from audiocls.intervals import N_DRAWS, Intervals
-from audiocls.metrics import Evaluation
+from audiocls.metrics import Evaluation, score_names
 from audiocls.report import RunReport
 from audiocls.runs import CHECKPOINTS, find_checkpoint, read_checkpoint, unused, with_known_config
-from audiocls.terminal import option_names, quiet_libraries, sentence, shortened, shown_classes
+from audiocls.terminal import meant, option_names, quiet_libraries, sentence, shortened, shown_classes
 from audiocls.tracking import RunLogger
 from datamodules.base import AudioDataModule
 
@@ -104,7 +105,7 @@ class AudioCLI(LightningCLI):
         )  # fmt: skip
         parser.add_argument(
             "--bootstrap_draws", type=int, default=N_DRAWS,
-            help="Draws for the 95 % intervals of the scores of test and validate; 0 for none.",
+            help="Draws for the 95 % intervals of the scores of test and validate, at least 40; 0 for none.",
         )  # fmt: skip
         parser.link_arguments("seed_everything", "data.init_args.seed", compute_fn=int)
         for source, target in LINKS.items():
@@ -163,15 +164,36 @@ class AudioCLI(LightningCLI):
 
     def _checkpoints(self, config: Any) -> list[pl.Callback]:
         monitor = config.monitor or MONITORED[self.model.task]
+        unseen = self.datamodule.train_on_validation or config.trainer.limit_val_batches == 0
+        check_monitor(config.monitor, unseen=unseen)
         best = ModelCheckpoint(
             dirpath=self.run_dir / CHECKPOINTS,
             filename="best",
-            monitor=None if self.datamodule.train_on_validation else monitor,  # without one, the last is the best
+            monitor=None if unseen else monitor,  # without one, the last is the best
             mode="min" if monitor.endswith("loss") or "rmse" in monitor else "max",
+            save_on_train_epoch_end=True if unseen else None,
             enable_version_counter=False,
         )
         last = LastCheckpoint(self.run_dir / CHECKPOINTS / "last.ckpt", every_n_steps=config.checkpoint_every_n_steps)
         return [best, last]
+
+    def before_fit(self) -> None:
+        """Refuse what would wait for a metric in vain, before an epoch is trained."""
+        callbacks: list[Any] = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        foreign = any(not type(part).__module__.startswith(("audiocls.", "pytorch_lightning.")) for part in callbacks)
+        known = [f"val/{name}" for name in ("loss", *score_names(self.model.task))]
+        known += ["train/loss", "train/loss_step", "lr", "epoch", "step"]
+        known += [f"train/loss_{term}" for term in ("task", "distill") if self.model.distill is not None]
+        for part, name in [(part, part.monitor) for part in callbacks if getattr(part, "monitor", None)]:
+            if name.startswith("val/") and self.trainer.limit_val_batches == 0:
+                raise ValueError(
+                    f"{type(part).__name__} waits for {name}, and nothing is validated here: set its monitor to "
+                    "train/loss, or leave it out"
+                )
+            if name not in known and not foreign:  # a callback of the user's own may log it
+                raise ValueError(
+                    f"there is no {name!r} to monitor: there are {', '.join(sorted(known))}{meant(name, known)}"
+                )
 
     def _logger(self) -> RunLogger | bool:
         if self.subcommand != "fit":
@@ -206,6 +228,15 @@ class AudioCLI(LightningCLI):
             sys.stdout.write(f"{name:>{max(map(len, paths))}}  {os.path.relpath(path)}\n")
 
 
+def check_monitor(monitor: str | None, *, unseen: bool) -> None:
+    """Refuse to choose the best epoch by a metric where nothing is validated."""
+    if unseen and monitor:
+        raise ValueError(
+            f"--monitor {monitor} has nothing to choose by, since nothing is validated here: leave it out (or null), "
+            "and the last epoch is kept"
+        )
+
+
 def scores_said(evaluation: Evaluation, intervals: Intervals | None) -> str:
     """All scores on one line, or each on a line of its own with its interval."""
     if intervals is None:
@@ -236,9 +267,10 @@ def main(arguments: list[str]) -> int:
             parser_kwargs={"prog": "audiocls", "allow_abbrev": False},
             args=with_known_config(arguments),
         )
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, MisconfigurationException) as error:
         # AUDIOCLS_TRACEBACK=1 shows where a sentence comes from
-        said = sentence(error)
+        wrong_setting = isinstance(error, MisconfigurationException)
+        said = " ".join(str(error).split()) if wrong_setting else sentence(error)
         if os.environ.get("AUDIOCLS_TRACEBACK") or said is None:
             raise
         sys.stderr.write(f"audiocls: error: {said}\n")

@@ -6,6 +6,9 @@ does to spectrograms is the student's alone, since teachers make spectrograms of
 frames are masked learns what the teacher hears without a mask. Clips that are mixed behind the student's front-end are
 refused, for the teacher would answer for others.
 
+A teacher gives away what it was trained on: where that holds clips of the student's test, the student's scores are no
+scores of a test. This is not looked for; take a teacher of the same split, and in a cross-validation one for each fold.
+
 A teacher learns nothing, and no checkpoint of the student holds it. Left out are answers kept from before training
 (they would be those to other crops) and teachers of intermediate layers.
 """
@@ -27,7 +30,7 @@ from audiocls.augment import Augmentation
 from audiocls.functional import pcm_to_float
 from audiocls.metrics import Task
 from audiocls.misfits import class_difference
-from audiocls.runs import find_checkpoint, read_checkpoint
+from audiocls.runs import CHECKPOINTS, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -247,13 +250,14 @@ def resampled(waveform: Tensor, sample_rate: int, wanted: int) -> Tensor:
 
 def _checkpoint(path: str) -> Path:
     """The file of a teacher: a checkpoint, or the best of a run's folder."""
-    if Path(path).is_dir():
-        return find_checkpoint(Path(path), "best")
-    if not Path(path).is_file():
+    best = Path(path) / CHECKPOINTS / "best.ckpt"
+    found = best if Path(path).is_dir() else Path(path)
+    if not found.is_file():
         raise ValueError(
-            f"model.distill.teacher {path!r} does not exist: give a checkpoint, or the folder of a run that has one"
+            f"model.distill.teacher {path!r}: there is no {found}; give a checkpoint, or the folder of a run that has "
+            "one"
         )
-    return Path(path)
+    return found
 
 
 def _fitted(teacher: Model, student: Model, path: Path) -> list[int]:

@@ -17,11 +17,13 @@ import pandas as pd
 import yaml
 
 from audiocls import __main__ as command_line
-from audiocls.cli import MONITORED, Parser
+from audiocls.cli import MONITORED, Parser, check_monitor
 from audiocls.report.folds import FoldResult
 from audiocls.runs import CHECKPOINTS, unused
 from datamodules.base import AudioDataModule
 from datamodules.splits import Task
+
+log = logging.getLogger(__name__)
 
 Stage = Literal["fit", "test", "done"]
 CONFIG, STATE = "folds.yaml", "state.json"
@@ -152,6 +154,12 @@ def make_plan(
     chosen = sorted(set(folds or there))
     _check_folds(config, there, chosen, name=type(data).__name__)
     _check_split(data, first)
+    check_monitor(config["monitor"], unseen=data.train_on_validation)
+    if len(chosen) > 1 and config["model"].get("distill"):
+        log.warning(
+            "the folds have one teacher: unless it was trained on other data, it has heard the clips that they test; "
+            "train fold by fold with the teacher of each (audiocls fit --data.fold N), or read the scores as no test"
+        )
     before = logging.root.manager.disable
     try:
         logging.disable(logging.WARNING)  # the first table has said what there is to say; each fold's log has it again

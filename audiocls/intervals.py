@@ -38,6 +38,7 @@ from audiocls.metrics import Evaluation, Task, decision_scores, distance_scores
 
 CONFIDENCE = 0.95
 N_DRAWS = 1000
+LEAST_DRAWS = 40  # of fewer, the middle 95 % leaves none out on either side
 FEW_GROUPS = 20
 AT_ONCE = 32  # draws that are computed together: more of them do not stay in the cache
 RANGES = {"r2": (-math.inf, 1.0), "pearson": (-1.0, 1.0), "rmse": (0.0, math.inf)}  # others are shares

@@ -176,6 +176,16 @@ def evaluate(
     return replace(seen, scalars=ranking_scalars | scalars, per_class=ranking_classes | known | per_class)
 
 
+def score_names(task: Task) -> list[str]:
+    """Names of the scalars that `evaluate` gives.
+
+    >>> score_names("regression")
+    ['r2_mean', 'pearson_mean', 'rmse_mean', 'targets_scored']
+    """
+    target = torch.zeros(2, dtype=torch.long) if task == "multiclass" else torch.zeros(2, 2)
+    return [*evaluate(torch.arange(2), torch.zeros(2, 2), target, class_names=["", ""], task=task).scalars]
+
+
 def _of_one(scores: tuple[dict[str, Tensor], dict[str, Tensor]]) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Scores of one draw of the clips, themselves, as numbers."""
     scalars, per_class = scores

@@ -8,6 +8,7 @@ their predictions, as in validation and test.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -24,12 +25,15 @@ from datamodules.batching.crops import all_windows, pad_short, padded_length
 from datamodules.decoding.decode import DecodeError, decode
 from datamodules.decoding.sources import find_sources
 
+log = logging.getLogger(__name__)
+
 
 def main(arguments: list[str]) -> int:
     """Classify the files that are named; 0, or 1 if some could not be decoded, or 2 for a wrong call."""
     options = _parser().parse_args(arguments)
     quiet_libraries()
     try:
+        _check(options)
         checkpoint = find_checkpoint(_run_dir(options), options.ckpt_path)
         read_checkpoint(checkpoint)
         files = [path for name in options.files for path in _files(Path(name))]
@@ -37,6 +41,8 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"audiocls: error: {error}\n")
         return 2
     classifier = Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
+    if classifier.task == "multilabel" and classifier.thresholds is None:
+        log.info("the model holds no thresholds chosen in training: every tag is decided at %g", UNKNOWN)
     classifier.to("cuda" if torch.cuda.is_available() else "cpu")
     rows, failed = [], 0
     for path in files:
@@ -50,7 +56,6 @@ def main(arguments: list[str]) -> int:
         rows.append([str(path), *labels, *prediction.tolist()])
         sys.stdout.write(f"{path}  {said(classifier, prediction, options.top)}\n")
     if options.out and rows:
-        Path(options.out).parent.mkdir(parents=True, exist_ok=True)
         columns = ["path", *(["labels"] if classifier.task == "multilabel" else []), *classifier.class_names]
         pd.DataFrame(rows, columns=pd.Index(columns)).to_csv(options.out, index=False)
         sys.stdout.write(f"{len(rows)} files, all predictions: {options.out}\n")
@@ -71,8 +76,7 @@ def classify(classifier: Classifier, path: Path, *, batch_size: int = 64) -> np.
     Raises:
         DecodeError: if the file holds no readable audio.
     """
-    n_channels = classifier.head.n_channels // classifier.frontend.n_maps
-    pcm = decode(path, sample_rate=classifier.sample_rate, channels=n_channels).pcm.T
+    pcm = decode(path, sample_rate=classifier.sample_rate, channels=classifier.n_channels).pcm.T
     length = pcm.shape[1]
     hop = max(round(classifier.hop_seconds * classifier.sample_rate), 1)
     if classifier.clip_seconds is None:
@@ -83,7 +87,7 @@ def classify(classifier: Classifier, path: Path, *, batch_size: int = 64) -> np.
     total = np.zeros(len(classifier.class_names))
     for first in range(0, len(starts), batch_size):
         part = starts[first : first + batch_size]
-        windows = np.zeros((len(part), n_channels, n_samples), dtype=np.int16)
+        windows = np.zeros((len(part), classifier.n_channels, n_samples), dtype=np.int16)
         for window, start in zip(windows, part, strict=True):
             window[:, : length - start] = pcm[:, start : start + n_samples]
         pad_short(windows, np.minimum(length - part, n_samples), classifier.padding)
@@ -114,6 +118,20 @@ def best(class_names: list[str], probability: np.ndarray, n: int) -> str:
     'b 0.700  c 0.200'
     """
     return "  ".join(f"{class_names[i]} {probability[i]:.3f}" for i in np.argsort(-probability, kind="stable")[:n])
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what would fail once files are classified, a table that cannot be written among it."""
+    for name in ("top", "batch_size"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if options.out:
+        out = Path(options.out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        there = out.exists()
+        out.open("a").close()
+        if not there:
+            out.unlink()
 
 
 def _files(path: Path) -> list[Path]:

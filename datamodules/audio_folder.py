@@ -60,6 +60,8 @@ class AudioFolder(AudioDataModule):
             raise ValueError(
                 f"fold and validation_fold are of folds that are drawn, got {fold} and {validation_fold}: set n_folds"
             )
+        if n_folds is not None and n_folds < 3:
+            raise ValueError(f"n_folds must be at least 3 (test, validation, train), got {n_folds}")
         self.n_folds, self.fold, self.validation_fold = n_folds, fold, validation_fold
 
     def read_table(self) -> pd.DataFrame:

@@ -12,12 +12,13 @@ in one place; the command line reads them from here.
 from __future__ import annotations
 
 import logging
+import zlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -65,7 +66,7 @@ class AudioDataModule(pl.LightningDataModule):
             mapped files are slow or fail.
         allow_missing: clips of the table that may be absent from the store without ending the run.
         train_on_validation: whether the clips for validation are trained on as well, once everything is chosen. Then
-            nothing is validated, and the last epoch is the one that is kept.
+            nothing is validated, the last epoch is the one that is kept, and tags get no thresholds of their own.
     Raises:
         ValueError: for settings out of range, a store at another rate, or clips missing from the store.
     """
@@ -210,7 +211,7 @@ class AudioDataModule(pl.LightningDataModule):
         table = table.reset_index(drop=True)
         check_table(table, task=self.task, known_shared=self.known_shared)
         if self.train_on_validation:
-            table["split"] = table["split"].replace("validation", "train")
+            table.loc[table["split"] == "validation", "split"] = "train"
         del written
         return_memory()  # what a million rows took on their way is as much again as what is kept
         return table, rows[order]
@@ -332,7 +333,10 @@ class AudioDataModule(pl.LightningDataModule):
         rank, world_size = self._rank()
         clips = self.clips(split)
         if not len(clips) and split == "validation" and self.train_on_validation:
-            raise ValueError("nothing is left to validate on: data.train_on_validation trains on it; set it to false")
+            raise ValueError(
+                "nothing is left to validate: data.train_on_validation trains on it; validate a run that was trained "
+                "without, or set trainer.limit_val_batches to 0"
+            )
         if not len(clips):
             raise ValueError(f"no clip has the split {split!r}: give it to some clips, of every class if it can be")
         if len(clips) < world_size:
@@ -361,6 +365,25 @@ class AudioDataModule(pl.LightningDataModule):
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    # --- checkpoint ---
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: which clips were trained on, as one number."""
+        return {"trained_on": self._trained_on}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Say so where other clips were trained on: scores of clips that the model has heard are worth nothing."""
+        if state_dict["trained_on"] != self._trained_on:
+            log.warning(
+                "the checkpoint was trained on other clips than the training split has now, and those that are scored "
+                "may be among them: take fold, split_seed and train_on_validation of its run, unless these are other "
+                "recordings"
+            )
+
+    @cached_property
+    def _trained_on(self) -> int:
+        return zlib.crc32("\n".join(self.clip_ids("train")).encode(errors="surrogateescape"))
 
     # --- to the device ---
 

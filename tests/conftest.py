@@ -13,6 +13,9 @@ import pytest
 import soundfile
 import torch
 
+# Before pytest collects doctests: the first module that it imports by itself takes its name in the package, which in
+# audiocls.functional is that of a function (pcen, phase, ...).
+import audiocls.functional  # noqa: F401
 from datamodules import FMA
 from datamodules.decoding.sources import find_sources
 from datamodules.storage.writer import write_store

@@ -221,8 +221,62 @@ def test_the_last_epoch_is_kept_where_the_validation_is_trained_on(
     capsys.readouterr()
     assert run("validate", "--run_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu") == 2
     assert capsys.readouterr().err.strip() == (
-        "audiocls: error: nothing is left to validate on: data.train_on_validation trains on it; set it to false"
+        "audiocls: error: nothing is left to validate: data.train_on_validation trains on it; validate a run that was "
+        "trained without, or set trainer.limit_val_batches to 0"
     )
+
+
+UNSEEN = ["--data.train_on_validation", "true"]
+PLATEAU = ["--model.lr_scheduler", "torch.optim.lr_scheduler.ReduceLROnPlateau"]
+EARLY = ["--trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping", "--trainer.callbacks.monitor"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ([*UNSEEN, "--monitor", "val/loss"], "--monitor val/loss has nothing to choose by, since nothing is validated"),
+        ([*UNSEEN, *PLATEAU], "ReduceLROnPlateau waits for validations, and nothing is validated here: take another"),
+        ([*UNSEEN, *EARLY, "val/loss"], "EarlyStopping waits for val/loss, and nothing is validated here: set its"),
+        (["--monitor", "val/acuracy"], "there is no 'val/acuracy' to monitor: there are epoch, lr, step, train/loss,"),
+        (["--monitor", "accuracy"], "did you mean 'val/accuracy'?"),
+        ([*EARLY, "val/los"], "did you mean 'val/loss'?"),
+        (["--trainer.overfit_batches", "-1"], "You have passed invalid value -1 for overfit_batches"),
+    ],
+)
+def test_a_run_that_would_wait_in_vain_is_not_begun(
+    settings: list[str], says: str, tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They ended in a traceback once an epoch was trained, or were passed over in silence."""
+    assert fit(tones, tmp_path / "run", "--trainer.logger", "false", *settings) == 2
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last.startswith("audiocls: error: ")
+    assert says in last
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [*UNSEEN, *EARLY, "train/loss"],
+        [*UNSEEN, "--trainer.check_val_every_n_epoch", "2"],
+        ["--trainer.limit_val_batches", "0"],
+        [*PLATEAU, "--trainer.check_val_every_n_epoch", "2"],
+    ],
+)
+def test_there_is_a_best_checkpoint_however_little_is_validated(
+    settings: list[str], tones: Path, tmp_path: Path
+) -> None:
+    assert fit(tones, tmp_path / "run", "--trainer.logger", "false", *settings) == 0
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_scores_of_clips_that_were_trained_on_are_warned_of(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
+    said = "the checkpoint was trained on other clips than the training split has now"
+    caplog.set_level("WARNING", "datamodules")
+    assert run("validate", "--run_dir", str(trained), "--bootstrap_draws", "0") == 0
+    assert said not in caplog.text
+    assert run("validate", "--run_dir", str(trained), "--bootstrap_draws", "0", "--data.split_seed", "1") == 0
+    assert said in caplog.text
 
 
 def test_a_used_folder_is_not_trained_over(trained: Path, tones: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,6 +388,9 @@ def test_a_checkpoint_is_not_tested_at_another_sample_rate(
     [
         (["a.wav"], "say which model: --ckpt_path FILE, --run_dir DIR or --config YAML"),
         (["--run_dir", "nowhere", "a.wav"], "there is no nowhere/checkpoints/best.ckpt"),
+        (["--run_dir", "nowhere", "a.wav", "--top", "0"], "--top must be at least 1, got 0"),
+        (["--run_dir", "nowhere", "a.wav", "--batch_size", "0"], "--batch_size must be at least 1, got 0"),
+        (["--run_dir", "nowhere", "a.wav", "--out", "."], "Is a directory: '.'"),
     ],
 )
 def test_predict_says_what_is_missing(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

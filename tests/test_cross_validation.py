@@ -223,6 +223,19 @@ def test_folds_may_be_trained_without_validation(folded: tuple[Path, Path], tmp_
     plan = make_plan(options(folded, "--data.train_on_validation", "true"), run_dir=str(tmp_path))
     assert yaml.safe_load(plan.config)["data"]["init_args"]["train_on_validation"]
     assert len(plan.runs) == 3
+    with pytest.raises(ValueError, match="--monitor val/loss has nothing to choose by, since nothing is validated"):
+        make_plan(options(folded, "--data.train_on_validation", "true", "--monitor", "val/loss"), run_dir=str(tmp_path))
+
+
+def test_one_teacher_of_all_folds_is_warned_of(
+    folded: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    distil = ["--model.distill", "audiocls.distillation.Distillation", "--model.distill.teacher", "runs/teacher"]
+    make_plan(options(folded), run_dir=str(tmp_path))
+    make_plan(options(folded, *distil), run_dir=str(tmp_path), folds=[1])
+    assert caplog.text == ""
+    make_plan(options(folded, *distil), run_dir=str(tmp_path))
+    assert "the folds have one teacher: unless it was trained on other data" in caplog.text
 
 
 def test_a_mistake_among_the_options_of_fit_is_said_as_fit_says_it(

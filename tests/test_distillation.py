@@ -300,8 +300,8 @@ def test_a_teacher_that_is_not_there_or_no_checkpoint_ends_in_one_line(
     text = tmp_path / "text.ckpt"
     text.write_text("no checkpoint")
     for named, says in [
-        ("nowhere", "model.distill.teacher 'nowhere' does not exist: give a checkpoint, or the folder of a run"),
-        (str(tmp_path), f"there is no {tmp_path}/checkpoints/best.ckpt"),
+        ("nowhere", "model.distill.teacher 'nowhere': there is no nowhere; give a checkpoint, or the folder of a run"),
+        (str(tmp_path), f"there is no {tmp_path}/checkpoints/best.ckpt; give a checkpoint"),
         (str(text), f"{text} cannot be read as a checkpoint"),
     ]:
         assert fit(tones, tmp_path / "run", *taught_by(named)) == 2

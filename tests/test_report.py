@@ -518,7 +518,8 @@ def test_stopped_run_is_reported(tmp_path, monkeypatch):
     [
         ({"figure_every": 0}, "figure_every must be at least 1 epoch, got 0"),
         ({"misheard": -1}, "misheard must be a number of clips, 0 for none, got -1"),
-        ({"bootstrap_draws": -1}, "bootstrap_draws must be a number of draws, 0 for no intervals, got -1"),
+        ({"bootstrap_draws": -1}, "bootstrap_draws must be at least 40, or 0 for no intervals, got -1"),
+        ({"bootstrap_draws": 1}, "bootstrap_draws must be at least 40, or 0 for no intervals, got 1"),
     ],
 )
 def test_arguments_are_checked(arguments, message):
@@ -540,7 +541,7 @@ def test_wandb_is_shown_the_ends_of_the_intervals(tmp_path, monkeypatch):
     for name in ("CONFIG", "CACHE", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    logger, report = RunLogger(save_dir=tmp_path, offline=True), RunReport(bootstrap_draws=20, misheard=0)
+    logger, report = RunLogger(save_dir=tmp_path, offline=True), RunReport(bootstrap_draws=40, misheard=0)
     try:
         trainer(tmp_path, report, logger=logger).test(Scripted(), datamodule=Clips(), verbose=False)
     finally:

@@ -195,6 +195,6 @@ def test_a_checkpoint_of_before_there_were_any_is_decided_at_one_half(
     content = torch.load(path, weights_only=True)
     del content["audiocls"]["thresholds"]
     torch.save(content, path)
-    assert main(["test", "--run_dir", str(tmp_path / "old"), "--bootstrap_draws", "9"]) == 0
+    assert main(["test", "--run_dir", str(tmp_path / "old"), "--bootstrap_draws", "0"]) == 0
     assert "the model holds no thresholds chosen in training: every tag is decided at 0.5" in caplog.messages
     assert pd.read_csv(tmp_path / "old" / "test_classes.csv")["threshold"].tolist() == [0.5] * 4

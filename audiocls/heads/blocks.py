@@ -343,7 +343,8 @@ class Recurrent(nn.Module):
     """One layer of gated recurrent units along time; the last frame of its map has seen the whole clip.
 
     torch.compile does not take torch's layer in: the graph ends there and goes on behind it, and fullgraph=True is
-    refused. An exported graph has it as a loop, of any length.
+    refused. An exported graph has it as a loop, of any length if the example that it is traced with left more than one
+    frame here.
 
     Args:
         in_features: features a frame coming in.

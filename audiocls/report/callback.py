@@ -27,7 +27,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from audiocls.intervals import N_DRAWS, Intervals, bootstrap
+from audiocls.intervals import LEAST_DRAWS, N_DRAWS, Intervals, bootstrap
 from audiocls.metrics import Evaluation
 from audiocls.report import figures, panels, style
 from audiocls.report.snapshot import SPLITS, Prefix, Snapshot
@@ -62,7 +62,7 @@ class RunReport(Callback):
             "average_precision" for several where none is given.
         bootstrap_draws: for the intervals of scores of a test, or a validation that is no part of training; 0 for none.
     Raises:
-        ValueError: if `figure_every` is below 1, or `misheard` or `bootstrap_draws` below 0.
+        ValueError: if `figure_every` is below 1, `misheard` below 0, or `bootstrap_draws` too few for an interval.
     """
 
     def __init__(
@@ -78,8 +78,10 @@ class RunReport(Callback):
             raise ValueError(f"figure_every must be at least 1 epoch, got {figure_every}")
         if misheard < 0:
             raise ValueError(f"misheard must be a number of clips, 0 for none, got {misheard}")
-        if bootstrap_draws < 0:
-            raise ValueError(f"bootstrap_draws must be a number of draws, 0 for no intervals, got {bootstrap_draws}")
+        if bootstrap_draws and bootstrap_draws < LEAST_DRAWS:
+            raise ValueError(
+                f"bootstrap_draws must be at least {LEAST_DRAWS}, or 0 for no intervals, got {bootstrap_draws}"
+            )
         self.run_dir = None if run_dir is None else Path(run_dir)
         self.figure_every = figure_every
         self.misheard = misheard
