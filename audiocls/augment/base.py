@@ -103,7 +103,7 @@ def uniform(low: float, high: float, like: Tensor) -> Tensor:
 
 def beta_shares(alpha: float, like: Tensor) -> Tensor:
     """A share for each clip of a batch, shape (batch,), float32, from the beta distribution with both numbers alpha."""
-    both = torch.tensor(alpha, device=like.device)
+    both = torch.tensor(alpha, dtype=torch.float32, device=like.device)  # torch draws it in no half precision
     return torch.distributions.Beta(both, both, validate_args=False).sample((len(like),))
 
 

@@ -95,7 +95,7 @@ class Mixup(Mixing):
         """Mix the clips that were chosen."""
         share, partner = self.draw(chosen)
         share = torch.maximum(share, 1 - share)
-        mixture = torch.lerp(x[partner], x, each(share, x))
+        mixture = torch.lerp(x[partner], x, each(share, x).to(x.dtype))
         return torch.where(each(chosen, x), mixture, x), self.mixed_target(target, share, partner)
 
 

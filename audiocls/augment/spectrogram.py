@@ -133,7 +133,7 @@ class FreqMixStyle(ClipAugmentation):
         """Give spectrograms (batch, channels, freq, frames) a mixed style."""
         variance, mean = torch.var_mean(x.detach(), dim=(1, 3), correction=0, keepdim=True)
         deviation = (variance + self.eps).sqrt()
-        share = each(beta_shares(self.alpha, x), x)
+        share = each(beta_shares(self.alpha, x), x).to(x.dtype)
         partner = torch.randperm(len(x), device=x.device)
         mixed_mean = torch.lerp(mean[partner], mean, share)
         mixed_deviation = torch.lerp(deviation[partner], deviation, share)
