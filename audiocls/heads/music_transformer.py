@@ -123,9 +123,10 @@ class _Tokens(nn.Module):
         n = self.positions.shape[-1] - 1
         steps = max(n_tokens, max(n, 2)) - 1
         place = torch.arange(n_tokens, device=self.positions.device) * (n - 1)  # over steps: where in the table
-        low = 1 + place // steps
-        share = (place % steps / steps).to(self.positions.dtype)
-        tokens = torch.lerp(self.positions[:, low], self.positions[:, (low + 1).clamp(max=n)], share)
+        whole = place // steps
+        share = ((place - whole * steps) / steps).to(self.positions.dtype)  # ONNX takes no remainder by a free length
+        low, high = self.positions[:, 1 + whole], self.positions[:, (2 + whole).clamp(max=n)]
+        tokens = torch.lerp(low, high, share)
         return torch.cat([self.positions[:, :1], tokens], dim=-1)
 
 
