@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audiocls.augment.base import ClipAugmentation, check_range, db_to_amplitude, each, uniform
-from audiocls.augment.recordings import Recordings, check_rate, matched_channels
-from audiocls.metrics import Task
+from audiocls.augment.base import check_range, db_to_amplitude, each, uniform
+from audiocls.augment.recordings import Recordings, RecordingsAugmentation, matched_channels
 
 
-class BackgroundNoise(ClipAugmentation):
+class BackgroundNoise(RecordingsAugmentation):
     """Noise added at a drawn ratio of signal to noise.
 
     The ratio is that of the mean squares over the whole crop, padding and all channels included. Silence stays silence:
@@ -29,8 +28,6 @@ class BackgroundNoise(ClipAugmentation):
         and König 1995.
     """
 
-    stage = "waveform"
-
     def __init__(
         self,
         recordings: Recordings | None = None,
@@ -39,20 +36,9 @@ class BackgroundNoise(ClipAugmentation):
         max_snr_db: float = 30.0,
         probability: float = 0.5,
     ) -> None:
-        super().__init__(probability=probability)
+        super().__init__(recordings, probability=probability)
         check_range("snr_db", min_snr_db, max_snr_db)
-        self.recordings = recordings
         self.min_snr_db, self.max_snr_db = min_snr_db, max_snr_db
-
-    def prepare(self, *, sample_rate: int, task: Task) -> None:
-        """Be told what the data is, and open the recordings.
-
-        Raises:
-            ValueError: if they are at another rate.
-        """
-        super().prepare(sample_rate=sample_rate, task=task)
-        if self.recordings is not None:
-            check_rate(self.recordings, sample_rate, user=type(self).__name__)
 
     def change(self, x: Tensor) -> Tensor:
         """Add noise to waveforms (batch, channels, time)."""

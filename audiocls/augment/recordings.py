@@ -9,6 +9,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+from audiocls.augment.base import ClipAugmentation
+from audiocls.metrics import Task
+
 
 class Recordings(Protocol):
     """Recordings to draw from; opened when it is first asked, so that a model is loaded where they are not at hand."""
@@ -32,17 +35,32 @@ class Recordings(Protocol):
         ...
 
 
-def check_rate(recordings: Recordings, sample_rate: int, *, user: str) -> None:
-    """Refuse recordings at another rate than the data's.
+class RecordingsAugmentation(ClipAugmentation):
+    """Changes waveforms by recordings, or by sounds that it makes itself where there are none.
 
-    Raises:
-        ValueError: for them.
+    Args:
+        recordings: to draw from; opened when the data's sample rate is known.
+        probability: with which a clip is changed.
     """
-    if recordings.sample_rate != sample_rate:
-        raise ValueError(
-            f"the recordings of {user} are at {recordings.sample_rate} Hz but the data is at {sample_rate} Hz: decode "
-            f"them with --sample-rate {sample_rate} into another folder"
-        )
+
+    stage = "waveform"
+
+    def __init__(self, recordings: Recordings | None, *, probability: float) -> None:
+        super().__init__(probability=probability)
+        self.recordings = recordings
+
+    def prepare(self, *, sample_rate: int, task: Task) -> None:
+        """Be told what the data is, and open the recordings.
+
+        Raises:
+            ValueError: if they are at another rate.
+        """
+        super().prepare(sample_rate=sample_rate, task=task)
+        if self.recordings is not None and self.recordings.sample_rate != sample_rate:
+            raise ValueError(
+                f"the recordings of {type(self).__name__} are at {self.recordings.sample_rate} Hz but the data is at "
+                f"{sample_rate} Hz: decode them with --sample-rate {sample_rate} into another folder"
+            )
 
 
 def matched_channels(drawn: Tensor, like: Tensor) -> Tensor:

@@ -7,14 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from audiocls.augment.base import ClipAugmentation, check_range, db_to_amplitude, each, uniform
+from audiocls.augment.base import check_range, db_to_amplitude, each, uniform
 from audiocls.augment.fourier import convolved
 from audiocls.augment.noise import root_mean_square
-from audiocls.augment.recordings import Recordings, check_rate, matched_channels
-from audiocls.metrics import Task
+from audiocls.augment.recordings import Recordings, RecordingsAugmentation, matched_channels
 
 
-class Reverb(ClipAugmentation):
+class Reverb(RecordingsAugmentation):
     """A room of its own around each clip, at the level the clip had; what rings on behind the crop is cut off.
 
     Recorded responses are moved so that their largest sample, the direct sound, comes first. Made ones are a direct
@@ -34,8 +33,6 @@ class Reverb(ClipAugmentation):
         furnished room to a hall.
     """
 
-    stage = "waveform"
-
     def __init__(
         self,
         recordings: Recordings | None = None,
@@ -47,26 +44,16 @@ class Reverb(ClipAugmentation):
         max_direct_db: float = 15.0,
         probability: float = 0.3,
     ) -> None:
-        super().__init__(probability=probability)
+        super().__init__(recordings, probability=probability)
         check_range("decay_seconds", min_decay_seconds, max_decay_seconds)
         check_range("direct_db", min_direct_db, max_direct_db)
         if min_decay_seconds <= 0 or max_seconds <= 0:
             raise ValueError(
                 f"min_decay_seconds and max_seconds must be above 0 s, got {min_decay_seconds} and {max_seconds}"
             )
-        self.recordings, self.max_seconds = recordings, max_seconds
+        self.max_seconds = max_seconds
         self.min_decay_seconds, self.max_decay_seconds = min_decay_seconds, max_decay_seconds
         self.min_direct_db, self.max_direct_db = min_direct_db, max_direct_db
-
-    def prepare(self, *, sample_rate: int, task: Task) -> None:
-        """Be told what the data is, and open the recordings.
-
-        Raises:
-            ValueError: if they are at another rate.
-        """
-        super().prepare(sample_rate=sample_rate, task=task)
-        if self.recordings is not None:
-            check_rate(self.recordings, sample_rate, user=type(self).__name__)
 
     def change(self, x: Tensor) -> Tensor:
         """Put waveforms (batch, channels, time) into rooms."""
