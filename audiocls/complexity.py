@@ -24,7 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from audiocls.frontends.base import Frontend
 from audiocls.heads.base import Head
-from audiocls.heads.blocks import AdaptiveFrames, PadTo, WholeWindows
+from audiocls.heads.blocks import PadTo
+from audiocls.heads.map_pools import AdaptiveFrames, WholeWindows
 
 log = logging.getLogger(__name__)
 

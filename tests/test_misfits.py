@@ -16,7 +16,7 @@ from audiocls.classifier import Classifier
 from audiocls.complexity import least_seconds
 from audiocls.frontends import MelSpectrogram, Waveform
 from audiocls.heads import CNN6, FCN5, ConvNet, Head, KeywordCNN, MusicCRNN, MusicTaggingTransformer, SampleCNN
-from audiocls.heads.blocks import AdaptiveFrames
+from audiocls.heads.map_pools import AdaptiveFrames
 from audiocls.misfits import check_weights, class_difference
 from tests.test_cli import CONF, RECIPE, fit, run
 

@@ -7,7 +7,8 @@ have different units, and what of strides and pools? Every one of them is a sett
 from torch import nn
 
 from audiocls.heads.base import Head, check_counts, check_share
-from audiocls.heads.blocks import GlobalPool, MaxPool, same_padding
+from audiocls.heads.blocks import same_padding
+from audiocls.heads.map_pools import GlobalPool, MaxPoolMaps
 
 Size = int | tuple[int, int]
 
@@ -103,5 +104,5 @@ def _double_block(
         same_padding(kernel_size),
         nn.Conv2d(out_channels, out_channels, kernel_size),
         nn.ReLU(),
-        MaxPool(pool),
+        MaxPoolMaps(pool),
     )

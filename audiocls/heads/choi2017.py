@@ -16,10 +16,11 @@ from functools import partial
 from torch import nn
 
 from audiocls.heads.base import Head, check_counts, check_share
-from audiocls.heads.blocks import AdaptiveFrames, conv_block, dense_block, same_padding
+from audiocls.heads.blocks import conv_block, dense_block, same_padding
 from audiocls.heads.budget import Widths, widths_for
 from audiocls.heads.fcn import FCN5
 from audiocls.heads.freq_pools import check_blocks
+from audiocls.heads.map_pools import AdaptiveFrames
 from audiocls.heads.music_crnn import PUBLISHED_POOLS, MusicCRNN
 
 KERNEL_FRAMES = 4

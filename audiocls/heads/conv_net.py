@@ -7,7 +7,8 @@ single publication; the head to start from and to measure others against.
 from torch import nn
 
 from audiocls.heads.base import Head, check_counts, check_share
-from audiocls.heads.blocks import GlobalPool, conv_block
+from audiocls.heads.blocks import conv_block
+from audiocls.heads.map_pools import GlobalPool
 
 
 class ConvNet(Head):

@@ -9,8 +9,9 @@ import math
 from torch import nn
 
 from audiocls.heads.base import Head, check_counts, check_share
-from audiocls.heads.blocks import AdaptiveFrames, PadTo, conv_block
+from audiocls.heads.blocks import PadTo, conv_block
 from audiocls.heads.freq_pools import check_blocks, check_rows, pools_for
+from audiocls.heads.map_pools import AdaptiveFrames
 
 FCN_FREQ_POOLS = (2, 2, 2, 3, 4)  # their product is 96, the published number of bins
 COMPACT_FREQ_POOLS = {

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from audiocls.heads.base import Head, check_counts, check_share
-from audiocls.heads.blocks import AdaptiveFrames, PadTo, conv_block, least_size, size_after
+from audiocls.heads.blocks import PadTo, conv_block, least_size, size_after
+from audiocls.heads.map_pools import AdaptiveFrames
 
 
 class KeywordCNN(Head):

@@ -13,7 +13,8 @@ from itertools import pairwise
 from torch import nn
 
 from audiocls.heads.base import Head, check_counts, check_share
-from audiocls.heads.blocks import AvgPool, BatchNormMaps, PadTo
+from audiocls.heads.blocks import BatchNormMaps, PadTo
+from audiocls.heads.map_pools import AvgPoolMaps
 from audiocls.heads.pooling import FreqMean, MeanMaxPool, TimePool
 
 
@@ -251,5 +252,5 @@ def _conv_block(
         ]
         in_channels = out_channels
     if halve:
-        parts.append(AvgPool((2, 2)))
+        parts.append(AvgPoolMaps((2, 2)))
     return nn.Sequential(*parts, nn.Dropout(dropout))

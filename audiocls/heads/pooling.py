@@ -2,7 +2,7 @@
 
 Every pool here is a sum of the frames under weights that it can show (`weights`): which frames a clip was judged by.
 Built as `pool(n_features)` and given to a head by its class path. Pooling of both axes at once is
-`audiocls.heads.blocks.GlobalPool`.
+`audiocls.heads.map_pools.GlobalPool`.
 """
 
 from abc import ABC, abstractmethod

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from audiocls.heads.base import Head, check_counts, check_share
-from audiocls.heads.blocks import AvgPool, BatchNormMaps, PadTo
+from audiocls.heads.blocks import BatchNormMaps, PadTo
+from audiocls.heads.map_pools import AvgPoolMaps
 from audiocls.heads.pooling import FreqMean, MeanPool, TimePool
 
 
@@ -88,7 +89,7 @@ class ResNet(Head):
             num_classes,
             n_channels=n_channels,
             blocks={
-                "conv0": nn.Sequential(*_conv(n_channels, channels), AvgPool((pool_size[0], pool_size[1]))),
+                "conv0": nn.Sequential(*_conv(n_channels, channels), AvgPoolMaps((pool_size[0], pool_size[1]))),
                 **{f"res{i}": _Pair(channels, pair, norm=i > 1) for i, pair in enumerate(pairs, start=1)},
                 "last": nn.Sequential(*last),
                 "embedding": nn.Sequential(FreqMean(), pool(channels), nn.Dropout(dropout)),

@@ -7,8 +7,9 @@ was trained on beside them, transposed, stretched, compressed and with noise, ar
 from torch import nn
 
 from audiocls.heads.base import Head, check_counts, check_share
-from audiocls.heads.blocks import AdaptiveFrames, PadTo, conv_block, least_size, size_after
+from audiocls.heads.blocks import PadTo, conv_block, least_size, size_after
 from audiocls.heads.freq_pools import check_blocks
+from audiocls.heads.map_pools import AdaptiveFrames
 
 
 class SBCNN(Head):

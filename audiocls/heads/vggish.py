@@ -10,8 +10,9 @@ from itertools import pairwise
 from torch import nn
 
 from audiocls.heads.base import Head, check_counts, check_share
-from audiocls.heads.blocks import AdaptiveFrames, conv_block
+from audiocls.heads.blocks import conv_block
 from audiocls.heads.freq_pools import check_blocks
+from audiocls.heads.map_pools import AdaptiveFrames
 
 
 class VGGish(Head):

@@ -5,16 +5,15 @@ import torch
 from torch import nn
 
 from audiocls.heads.blocks import (
-    AdaptiveFrames,
     BatchNormMaps,
     BatchNormVectors,
     PadTo,
     Recurrent,
-    WholeWindows,
     conv_block,
     initialise,
     same_padding,
 )
+from audiocls.heads.map_pools import AdaptiveFrames, WholeWindows
 
 
 @pytest.mark.parametrize(

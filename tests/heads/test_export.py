@@ -21,7 +21,8 @@ from audiocls import heads
 from audiocls.classifier import Classifier
 from audiocls.frontends import MelSpectrogram, Spectrogram, Waveform
 from audiocls.heads import Head
-from audiocls.heads.blocks import AdaptiveFrames, AvgPool, MaxPool, Recurrent, WholeWindows
+from audiocls.heads.blocks import Recurrent
+from audiocls.heads.map_pools import AdaptiveFrames, AvgPoolMaps, MaxPoolMaps, WholeWindows
 from tests.heads.small import SMALL, skip_without_library
 from tests.heads.test_heads import HEADS, N_CLASSES, spectrograms
 from tests.heads.test_heads import build as built
@@ -165,7 +166,9 @@ def test_whole_classifier_takes_pcm_of_any_batch_and_length(frontend, name, tmp_
             assert_same(graph(waveform), model(waveform).detach(), tolerance=1e-3)
 
 
-@pytest.mark.parametrize("part", [MaxPool((2, 3)), WholeWindows((2, 3)), AvgPool((2, 3)), MaxPool((1, 1))], ids=repr)
+@pytest.mark.parametrize(
+    "part", [MaxPoolMaps((2, 3)), WholeWindows((2, 3)), AvgPoolMaps((2, 3)), MaxPoolMaps((1, 1))], ids=repr
+)
 @pytest.mark.parametrize(("n_bins", "n_frames"), [(2, 3), (5, 7), (4, 9), (3, 11)])
 def test_pools_are_the_same_in_a_graph(part, n_bins, n_frames, monkeypatch):
     x = torch.randn(2, 3, n_bins, n_frames)
