@@ -24,7 +24,7 @@ class Filterbank(nn.Module):
         weight: filterbank at the start, shape (n_bins, n_freqs), non-negative.
         learnable: whether the weights are learnt.
     Attributes:
-        bands: the parts of the matrix that are not zero, for `functional.blocked_energy`.
+        groups: a fixed matrix without its zeros, for `functional.lane_energy`; None where it is learnt.
     Raises:
         ValueError: if `weight` is not a non-negative matrix.
 
@@ -49,8 +49,7 @@ class Filterbank(nn.Module):
         scale = torch.ldexp(torch.ones_like(peak), torch.frexp(peak).exponent)
         self.register_buffer("scale", scale, persistent=False)
         self.relative_weight = nn.Parameter(weight / scale) if learnable else None
-        # Learnt weights may grow anywhere, so all of them are one band.
-        self.bands = functional.filter_bands(torch.ones_like(weight) if learnable else weight)
+        self.groups = None if learnable else functional.filter_groups(weight)
 
     @property
     def weight(self) -> Tensor:

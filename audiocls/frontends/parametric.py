@@ -131,7 +131,7 @@ class ParametricFilterbank(Filterbank):
             functional.band_responses(bands.start(), sample_rate=sample_rate, n_fft=n_fft, shape=shape, norm=norm)
         )
         self.edges = bands
-        self.bands = functional.filter_bands(torch.ones_like(self.start))  # a band that moves may have weights anywhere
+        self.groups = None
         self.sample_rate, self.n_fft = sample_rate, n_fft
         self.shape: BandShape = shape
         self.norm: BandNorm | None = norm

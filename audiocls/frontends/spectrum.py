@@ -1,11 +1,11 @@
 """The first two stages of a front-end that stands on the Fourier transform: frames and window, then power.
 
 Three ways lead to the same numbers from one set of parameters. `fft` is the fast transform; on a processor, and where
-nothing in it is learnt, it is taken in blocks that stay in the cache. `matmul` is a product with cosines and sines:
-these can be learnt, and it leaves for runtimes without a Fourier transform. Which one is taken is decided here alone.
+nothing in it is learnt, it is taken sixteen frames at a time, which stay in the cache. `matmul` is a product with
+cosines and sines: these can be learnt, and it leaves for runtimes without a Fourier transform. Which one is taken is
+decided here alone.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -16,7 +16,7 @@ from audiocls import functional
 from audiocls.frontends.eager import is_eager_on_cpu
 from audiocls.frontends.filterbank import Filterbank
 from audiocls.frontends.window import LearnableWindow, Window
-from audiocls.functional import Band, PadMode, WindowSpec
+from audiocls.functional import FilterGroups, PadMode, WindowSpec
 
 Path = Literal["fft", "matmul"]
 
@@ -94,9 +94,8 @@ class Spectrum(nn.Module):
         The same as `filterbank(spectrum(waveform))`, and quicker where the spectrum need not be kept.
         """
         clips, window = waveform.flatten(end_dim=-2), self.window()
-        if self._fits_blocks(clips, window) and not any(map(_needs_gradient, filterbank.parameters())):
-            energy = self._blocked(clips, window, filterbank.weight, filterbank.bands)
-            return energy.unflatten(0, waveform.shape[:-1])
+        if self._fits_lanes(clips, window) and not _has_tangent(weight := filterbank.weight):
+            return self._in_lanes(clips, window, weight, filterbank.groups).unflatten(0, waveform.shape[:-1])
         return filterbank(self(waveform))
 
     def extra_repr(self) -> str:
@@ -109,21 +108,26 @@ class Spectrum(nn.Module):
     def _power(self, clips: Tensor) -> Tensor:
         """Waveforms (clips, time) to power or magnitude (clips, freq, frames)."""
         window = self.window()
-        if self._fits_blocks(clips, window):
-            return self._blocked(clips, window)
+        if self._fits_lanes(clips, window):
+            return self._in_lanes(clips, window)
         power = self._dense(clips, window) if self.path == "matmul" else self._fast(clips, window)
         return functional.magnitude(power) if self.power == 1.0 else power
 
-    def _fits_blocks(self, clips: Tensor, window: Tensor) -> bool:
-        """Whether the fast transform may be taken in blocks: on a processor, with nothing to trace or differentiate."""
+    def _fits_lanes(self, clips: Tensor, window: Tensor) -> bool:
+        """Whether many frames may be taken at a time: on a processor, with nothing to trace, and no gradient."""
         return (
-            self.path == "fft" and is_eager_on_cpu(clips) and not _needs_gradient(clips) and not _needs_gradient(window)
+            self.path == "fft"
+            and clips.dtype == torch.float32
+            and is_eager_on_cpu(clips)
+            and not _needs_gradient(clips)
+            and not _needs_gradient(window)
+            and functional.fits_lanes(self.n_fft)
         )
 
-    def _blocked(
-        self, clips: Tensor, window: Tensor, weight: Tensor | None = None, bands: Sequence[Band] = ()
+    def _in_lanes(
+        self, clips: Tensor, window: Tensor, weight: Tensor | None = None, groups: FilterGroups | None = None
     ) -> Tensor:
-        return functional.blocked_energy(
+        return functional.lane_energy(
             clips,
             weight,
             n_fft=self.n_fft,
@@ -132,7 +136,7 @@ class Spectrum(nn.Module):
             center=self.center,
             pad_mode=self.pad_mode,
             power=self.power,
-            bands=bands,
+            groups=groups,
         )
 
     def _fast(self, clips: Tensor, window: Tensor) -> Tensor:
@@ -167,7 +171,11 @@ class Spectrum(nn.Module):
 
 
 def _needs_gradient(tensor: Tensor) -> bool:
-    return (torch.is_grad_enabled() and tensor.requires_grad) or forward_ad.unpack_dual(tensor).tangent is not None
+    return (torch.is_grad_enabled() and tensor.requires_grad) or _has_tangent(tensor)
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    return forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def _chosen(path: Path | None, learnable_kernels: bool) -> Path:

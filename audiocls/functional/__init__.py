@@ -5,7 +5,6 @@ Nothing here holds state, reads a configuration or chooses a device; the modules
 
 from audiocls.functional.auditory import bark_to_hz, erb_bandwidth, erb_rate_to_hz, hz_to_bark, hz_to_erb_rate
 from audiocls.functional.band_responses import BandNorm, BandShape, band_responses
-from audiocls.functional.blocks import Band, blocked_energy, filter_bands
 from audiocls.functional.cepstral import (
     DeltaMode,
     cepstrum,
@@ -50,6 +49,7 @@ from audiocls.functional.gammatone import gammatone_filterbank, gammatone_freque
 from audiocls.functional.icqt import icqt
 from audiocls.functional.impulse_responses import gabor, gaussian_window, windowed_sinc
 from audiocls.functional.istft import istft
+from audiocls.functional.lanes import FilterGroups, filter_groups, fits_lanes, lane_energy
 from audiocls.functional.mel import MelScale, hz_to_mel, mel_frequencies, mel_to_hz
 from audiocls.functional.pcen import moving_average, pcen
 from audiocls.functional.phase import angle, griffin_lim, phase
@@ -57,11 +57,11 @@ from audiocls.functional.scaling import log1p_gain, log_offset, pcm_to_float, po
 from audiocls.functional.stft import magnitude, power_spectrum, stft
 
 __all__ = [
-    "Band",
     "BandNorm",
     "BandShape",
     "CFPMaps",
     "DeltaMode",
+    "FilterGroups",
     "FrequencyScale",
     "MelNorm",
     "MelScale",
@@ -74,7 +74,6 @@ __all__ = [
     "band_responses",
     "band_wavelets",
     "bark_to_hz",
-    "blocked_energy",
     "cepstrum",
     "cfp",
     "cfp_filterbanks",
@@ -96,7 +95,8 @@ __all__ = [
     "erb_bandwidth",
     "erb_rate_to_hz",
     "fft_convolve",
-    "filter_bands",
+    "filter_groups",
+    "fits_lanes",
     "gabor",
     "gammatone_filterbank",
     "gammatone_frequencies",
@@ -107,6 +107,7 @@ __all__ = [
     "hz_to_mel",
     "icqt",
     "istft",
+    "lane_energy",
     "lifter_weights",
     "local_slope",
     "log1p_gain",

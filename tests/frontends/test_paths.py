@@ -1,4 +1,4 @@
-"""Every way from waveform to energies gives the same numbers: in blocks, whole, by products; and what is learnt there.
+"""Every way from waveform to energies gives the same numbers: frames side by side or one by one, products; what learns.
 
 Reference is the plain fast transform, which is held against librosa elsewhere. The tolerance is that of librosa, too:
 energies within 80 dB of the peak to 1e-3, since float32 transforms are off by 1e-7 of the spectrum's peak.
@@ -13,7 +13,6 @@ from torch import Tensor
 from audiocls import functional
 from audiocls.frontends import MelSpectrogram, NoCompression, NoNormalization
 from audiocls.frontends.spectrum import Spectrum
-from audiocls.functional import blocks
 
 SAMPLE_RATE = 16000
 
@@ -37,7 +36,6 @@ def assert_same_energies(ours: Tensor, expected: Tensor, *, power: float = 2.0) 
     assert (ours - expected).abs().max() <= 2e-6 * expected.max()
 
 
-@pytest.mark.parametrize("block_bytes", [2**11, 2**16, 2**20], ids=lambda size: f"{size} bytes")
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 255), (2, 1, 4001), (3, 2, 8000)], ids=str)
 @pytest.mark.parametrize(
     "settings",
@@ -51,61 +49,11 @@ def assert_same_energies(ours: Tensor, expected: Tensor, *, power: float = 2.0) 
     ],
     ids=str,
 )
-def test_all_paths_agree(
-    settings: dict, shape: tuple[int, ...], block_bytes: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blocks, "_BLOCK_BYTES", block_bytes)  # parts of a clip, a clip or two, all of them
+def test_all_paths_agree(settings: dict, shape: tuple[int, ...]) -> None:
     waveform = sweep(*shape)
     whole = build(**{**settings, "path": None})(waveform.clone().requires_grad_())
     assert whole.grad_fn is not None
     assert_same_energies(build(**settings)(waveform), whole.detach(), power=settings.get("power", 2.0))
-
-
-def test_blocks_follow_thread_count_only_in_rounding() -> None:
-    waveform, frontend = sweep(3, 1, 8000), build()
-    one = frontend(waveform)
-    torch.set_num_threads(2)
-    try:
-        assert_same_energies(frontend(waveform), one)
-    finally:
-        torch.set_num_threads(1)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_blocked_energy_is_the_product_of_filterbank_and_power(dtype: torch.dtype) -> None:
-    waveform = sweep(2, 4000).to(dtype)
-    weight = functional.mel_filterbank(sample_rate=SAMPLE_RATE, n_fft=512, n_mels=40)
-    settings = {"n_fft": 512, "hop_length": 160, "window": functional.window("hann", 512)}
-    energy = functional.blocked_energy(waveform, weight, bands=functional.filter_bands(weight), **settings)
-    expected = weight.double() @ functional.power_spectrum(functional.stft(waveform.double(), **settings))
-    assert energy.dtype == dtype
-    assert_same_energies(energy.double(), expected)
-
-
-@pytest.mark.parametrize("n_mels", [1, 16, 40, 128])
-@pytest.mark.parametrize("n_fft", [512, 2048])
-def test_bands_hold_every_weight_and_at_most_half_of_the_matrix(n_fft: int, n_mels: int) -> None:
-    weight = functional.mel_filterbank(sample_rate=SAMPLE_RATE, n_fft=n_fft, n_mels=n_mels)
-    bands = functional.filter_bands(weight)
-    held = torch.zeros_like(weight, dtype=torch.bool)
-    for filters, bins in bands:
-        held[filters, bins] = True
-    assert not weight[~held].any()
-    assert len(bands) == 1 or held.float().mean() <= 0.5
-
-
-def test_a_full_matrix_and_an_empty_one_are_one_band() -> None:
-    assert functional.filter_bands(torch.ones(40, 257)) == [(slice(0, 40), slice(0, 257))]
-    assert functional.filter_bands(torch.zeros(3, 257)) == [(slice(0, 3), slice(0, 0))]
-    silent = functional.blocked_energy(
-        sweep(1, 2000),
-        torch.zeros(3, 129),
-        n_fft=256,
-        hop_length=64,
-        window=torch.ones(256),
-        bands=functional.filter_bands(torch.zeros(3, 129)),
-    )
-    assert not silent.any()
 
 
 @pytest.mark.parametrize("learnable", [False, True])

@@ -1,0 +1,325 @@
+"""The loops of `lane_energy`, compiled by numba: sixteen frames at a time, one in each lane of a processor's vectors.
+
+A fast transform of one frame shuffles its numbers at every stage, which vectors are bad at. Of sixteen frames, number i
+of each fills one vector, and a transform is then plain sums and products of vectors, sixteen frames for the price of
+one. A tile of sixteen frames stays in the cache from its samples to its energies, and nothing in between is written to
+memory. Where vectors are shorter, the compiler cuts these into what there is.
+
+numba knows no vectors, so they are made known to it here; a loop that it would have to recognise as one, it does not.
+What it compiles is kept on disk, by the date of this file: so everything that is compiled together stands in it.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core.cgutils import get_or_insert_function
+from numba.extending import intrinsic, models, overload, register_model
+
+N_LANES = 16
+
+# What is defined so is called without its first argument.
+_instruction = cast("Callable[[Callable[..., Any]], Callable[..., Any]]", intrinsic)
+
+_VECTOR = ir.VectorType(ir.FloatType(), N_LANES)
+_INDEX = ir.IntType(32)
+_FLAGS = ("contract", "nsz")  # a product and a sum become one step; nan and infinity stay what they are
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function compiled at its first call, and kept on disk where there is a place for it."""
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # neither beside this file nor in the user's cache
+        return njit(nogil=True)(function)
+
+
+class _Lanes(types.Type):
+    """Sixteen float32, one a frame."""
+
+    def __init__(self) -> None:
+        super().__init__(name="Lanes")
+
+
+_LANES = _Lanes()
+
+
+@register_model(_Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _VECTOR)
+
+
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Where number `index` of a flat array stands."""
+    return builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
+
+
+@_instruction
+def _load(typing: Any, array: Any, index: Any) -> Any:
+    """array[index : index + N_LANES]."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *arguments)
+        return builder.load(builder.bitcast(address, _VECTOR.as_pointer()), align=4)
+
+    return _LANES(array, types.intp), generate
+
+
+@_instruction
+def _store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
+    """array[index : index + N_LANES] = vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *arguments[:2])
+        builder.store(arguments[2], builder.bitcast(address, _VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _LANES), generate
+
+
+@_instruction
+def _take(typing: Any, array: Any, index: Any, step: Any) -> Any:
+    """array[index], array[index + step], ..., one a lane; PCM becomes float."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *arguments[:2])
+        kind = signature.args[0].dtype
+        vector = ir.Constant(ir.VectorType(context.get_value_type(kind), N_LANES), ir.Undefined)
+        for lane in range(N_LANES):
+            offset = builder.mul(arguments[2], ir.Constant(arguments[2].type, lane))
+            number = builder.load(builder.gep(address, [offset]))
+            vector = builder.insert_element(vector, number, ir.Constant(_INDEX, lane))
+        return builder.sitofp(vector, _VECTOR) if isinstance(kind, types.Integer) else vector
+
+    return _LANES(array, types.intp, types.intp), generate
+
+
+@_instruction
+def _all(typing: Any, number: Any) -> Any:
+    """The same number in every lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), arguments[0], ir.Constant(_INDEX, 0))
+        return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_INDEX, N_LANES), [0] * N_LANES))
+
+    return _LANES(types.float32), generate
+
+
+@_instruction
+def _root(typing: Any, vector: Any) -> Any:
+    """Square root, lane by lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR])
+        return builder.call(get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{N_LANES}f32"), arguments)
+
+    return _LANES(_LANES), generate
+
+
+def _arithmetic(sign: Callable[[Any, Any], Any], instruction: str) -> None:
+    """Teach numba what a sign between two vectors means."""
+
+    @_instruction
+    def compute(typing: Any, left: Any, right: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return getattr(builder, instruction)(*arguments, flags=_FLAGS)
+
+        return _LANES(_LANES, _LANES), generate
+
+    @overload(sign)
+    def between(left: Any, right: Any) -> Any:
+        def lane_by_lane(left: Any, right: Any) -> Any:
+            return compute(left, right)
+
+        return lane_by_lane if isinstance(left, _Lanes) and isinstance(right, _Lanes) else None
+
+
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")
+
+
+@_compiled
+def energies(
+    samples: np.ndarray,
+    window: np.ndarray,
+    hop_length: int,
+    radices: np.ndarray,
+    turns: np.ndarray,
+    roots: np.ndarray,
+    half_turns: np.ndarray,
+    magnitude: bool,
+    first: np.ndarray,
+    offset: np.ndarray,
+    weight: np.ndarray,
+    out: np.ndarray,
+    start: int,
+    stop: int,
+) -> None:
+    """Energies of tiles `start` to `stop`, counted clip after clip; the last tile of a clip reaches back.
+
+    Args:
+        samples: shape (clips, time), float32 or PCM, with all that frames need before and after.
+        window: shape (n_fft,), float32, even n_fft.
+        hop_length: distance between frames, in samples.
+        radices, turns, roots, half_turns: the transform, from `lane_energy`.
+        magnitude: whether the root of the power is taken.
+        first, offset, weight: the filterbank, from `filter_groups`; empty for the bins of the transform.
+        out: shape (clips, n_bins, frames), at least N_LANES frames, float32, which is filled.
+        start, stop: tiles.
+    """
+    half = window.shape[0] // 2
+    n_bins, n_frames = out.shape[1:]
+    tiles = (n_frames + N_LANES - 1) // N_LANES
+    frames = np.empty(2 * half * N_LANES, np.float32)
+    other = np.empty(2 * half * N_LANES, np.float32)
+    power = np.empty((half + 1) * N_LANES, np.float32)
+    for tile in range(start, stop):
+        clip = tile // tiles
+        frame = min((tile % tiles) * N_LANES, n_frames - N_LANES)
+        _window_frames(samples[clip], frame * hop_length, hop_length, window, frames)
+        spectrum = _transform(frames, other, half, radices, turns, roots)
+        _square(spectrum, half, half_turns, power)
+        if magnitude:
+            for i in range(0, (half + 1) * N_LANES, N_LANES):
+                _store(power, i, _root(_load(power, i)))
+        _filter(power, n_bins, first, offset, weight, out[clip].reshape(-1), frame, n_frames)
+
+
+@njit
+def _window_frames(samples, begin, hop_length, window, out):
+    """Windowed samples of sixteen frames: even ones as real parts, then odd ones as imaginary parts."""
+    half = window.shape[0] // 2
+    for i in range(half):
+        even, odd = _take(samples, begin + 2 * i, hop_length), _take(samples, begin + 2 * i + 1, hop_length)
+        _store(out, i * N_LANES, even * _all(window[2 * i]))
+        _store(out, (half + i) * N_LANES, odd * _all(window[2 * i + 1]))
+
+
+@njit
+def _transform(x, y, length, radices, turns, roots):
+    """Complex Fourier transforms of `length` (Stockham's, which needs no reordering), from one array to the other."""
+    n, stride, turn, root = length, 1, 0, 0
+    for radix in radices:
+        if radix == 4:
+            _stage_4(x, y, length, n, stride, turns[turn:])
+        elif radix == 2:
+            _stage_2(x, y, length)
+        else:
+            _stage_odd(x, y, length, n, stride, radix, turns[turn:], roots[root:])
+            root += 2 * radix
+        n //= radix
+        turn += 2 * n * (radix - 1)
+        stride *= radix
+        x, y = y, x
+    return x
+
+
+@njit
+def _stage_4(x, y, length, n, stride, turns):
+    imag, quarter, step = length * N_LANES, stride * (n // 4) * N_LANES, stride * N_LANES
+    for p in range(n // 4):
+        w1r, w1i, w2r = _all(turns[6 * p]), _all(turns[6 * p + 1]), _all(turns[6 * p + 2])
+        w2i, w3r, w3i = _all(turns[6 * p + 3]), _all(turns[6 * p + 4]), _all(turns[6 * p + 5])
+        for q in range(stride):
+            i = (q + stride * p) * N_LANES
+            ar, ai = _load(x, i), _load(x, i + imag)
+            br, bi = _load(x, i + quarter), _load(x, i + quarter + imag)
+            cr, ci = _load(x, i + 2 * quarter), _load(x, i + 2 * quarter + imag)
+            dr, di = _load(x, i + 3 * quarter), _load(x, i + 3 * quarter + imag)
+            sum_ac_r, sum_ac_i, less_ac_r, less_ac_i = ar + cr, ai + ci, ar - cr, ai - ci
+            sum_bd_r, sum_bd_i, less_bd_r, less_bd_i = br + dr, bi + di, br - dr, bi - di
+            o = (q + 4 * stride * p) * N_LANES
+            _store(y, o, sum_ac_r + sum_bd_r)
+            _store(y, o + imag, sum_ac_i + sum_bd_i)
+            r, j = less_ac_r + less_bd_i, less_ac_i - less_bd_r
+            _store(y, o + step, w1r * r - w1i * j)
+            _store(y, o + step + imag, w1r * j + w1i * r)
+            r, j = sum_ac_r - sum_bd_r, sum_ac_i - sum_bd_i
+            _store(y, o + 2 * step, w2r * r - w2i * j)
+            _store(y, o + 2 * step + imag, w2r * j + w2i * r)
+            r, j = less_ac_r - less_bd_i, less_ac_i + less_bd_r
+            _store(y, o + 3 * step, w3r * r - w3i * j)
+            _store(y, o + 3 * step + imag, w3r * j + w3i * r)
+
+
+@njit
+def _stage_2(x, y, length):
+    """The last stage, whose turns are all 1."""
+    far = length // 2 * N_LANES
+    for part in range(2):
+        for i in range(part * 2 * far, part * 2 * far + far, N_LANES):
+            a, b = _load(x, i), _load(x, i + far)
+            _store(y, i, a + b)
+            _store(y, i + far, a - b)
+
+
+@njit
+def _stage_odd(x, y, length, n, stride, radix, turns, roots):
+    """A stage of any radix, by its definition."""
+    imag, m = length * N_LANES, n // radix
+    for p in range(m):
+        for q in range(stride):
+            for k in range(radix):
+                real, imaginary = _all(np.float32(0)), _all(np.float32(0))
+                for j in range(radix):
+                    i = (q + stride * (p + m * j)) * N_LANES
+                    cos, sin = _all(roots[2 * (j * k % radix)]), _all(roots[2 * (j * k % radix) + 1])
+                    r, s = _load(x, i), _load(x, i + imag)
+                    real = real + (cos * r - sin * s)
+                    imaginary = imaginary + (cos * s + sin * r)
+                o = (q + stride * (radix * p + k)) * N_LANES
+                if k > 0:
+                    turn = 2 * (p * (radix - 1) + k - 1)
+                    cos, sin = _all(turns[turn]), _all(turns[turn + 1])
+                    real, imaginary = cos * real - sin * imaginary, cos * imaginary + sin * real
+                _store(y, o, real)
+                _store(y, o + imag, imaginary)
+
+
+@njit
+def _square(z, half, half_turns, power):
+    """Power of real frames from the transform of their even and odd samples as one complex number."""
+    imag = half * N_LANES
+    r, j = _load(z, 0), _load(z, imag)
+    _store(power, 0, (r + j) * (r + j))
+    _store(power, imag, (r - j) * (r - j))
+    one_half = _all(np.float32(0.5))
+    for k in range(1, half // 2 + 1):
+        low, high = k * N_LANES, (half - k) * N_LANES
+        zr, zi, yr, yi = _load(z, low), _load(z, low + imag), _load(z, high), _load(z, high + imag)
+        even_r, even_i, odd_r, odd_i = one_half * (zr + yr), one_half * (zi - yi), zi + yi, yr - zr
+        cos, sin = _all(half_turns[2 * k]), _all(half_turns[2 * k + 1])
+        turned_r, turned_i = cos * odd_r - sin * odd_i, cos * odd_i + sin * odd_r
+        r, j = even_r + turned_r, even_i + turned_i
+        _store(power, low, r * r + j * j)
+        r, j = even_r - turned_r, even_i - turned_i
+        _store(power, high, r * r + j * j)
+
+
+@njit
+def _filter(power, n_bins, first, offset, weight, out, frame, row):
+    """Weighted sums of bins, four filters at a time, or the bins themselves where there is no filter."""
+    if len(first) == 0:
+        for i in range(n_bins):
+            _store(out, i * row + frame, _load(power, i * N_LANES))
+    for group in range(len(first)):
+        a, b, c, d = _all(np.float32(0)), _all(np.float32(0)), _all(np.float32(0)), _all(np.float32(0))
+        place = first[group] * N_LANES
+        for i in range(offset[group], offset[group + 1]):
+            bin_ = _load(power, place)
+            a, b = a + _all(weight[4 * i]) * bin_, b + _all(weight[4 * i + 1]) * bin_
+            c, d = c + _all(weight[4 * i + 2]) * bin_, d + _all(weight[4 * i + 3]) * bin_
+            place += N_LANES
+        place, left = 4 * group * row + frame, n_bins - 4 * group
+        _store(out, place, a)
+        if left > 1:
+            _store(out, place + row, b)
+        if left > 2:
+            _store(out, place + 2 * row, c)
+        if left > 3:
+            _store(out, place + 3 * row, d)

@@ -1,0 +1,238 @@
+"""The way from waveform to energies on a processor, without a spectrum in memory.
+
+Windowed frames and their spectrum are several times the size of the waveform, and writing them to memory and reading
+them back takes longer than the Fourier transforms. `lane_kernels` goes the whole way for sixteen frames at a time; here
+it is fed. This is for the processor, and without gradients but those of the filterbank; what needs others goes through
+`stft`. The numbers are the same but for the order of sums.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from threading import Thread
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiocls.functional.framing import PadMode, pad_to_frames, window_in_frame
+
+_LARGEST_FACTOR = 13  # of half a frame's length; a stage of a larger one would take longer than what it replaces
+_PART = 2**20  # numbers of power that the way back holds at a time, 4 MB: what stays in the last cache
+_TILES_PER_THREAD = 16  # at least, about a tenth of a millisecond: what starting a thread takes
+
+
+class FilterGroups(NamedTuple):
+    """A filterbank four filters at a time, from the first bin that any of them takes from to the last."""
+
+    first: np.ndarray  # (groups,), the first bin of each
+    offset: np.ndarray  # (groups + 1,), where each one's weights begin, and where the last one's end
+    weight: np.ndarray  # (bins of all groups, one after another, times four,), float32
+    n_filters: int
+
+
+def filter_groups(weight: Tensor) -> FilterGroups:
+    """A filterbank without the zeros outside of its filters.
+
+    Args:
+        weight: shape (n_filters, n_freqs), in main memory.
+    Returns:
+        First bins, offsets and weights of groups of four neighbouring filters.
+
+    >>> filter_groups(torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 0.0]])).weight
+    array([1., 0., 0., 0., 2., 0., 0., 0.], dtype=float32)
+    """
+    n_filters, n_freqs = weight.shape
+    groups = F.pad(weight.detach().to(torch.float32), (0, 0, 0, -n_filters % 4)).unflatten(0, (-1, 4))
+    taken = (groups != 0).any(dim=1)
+    place = torch.arange(n_freqs)
+    first = taken.to(torch.uint8).argmax(dim=1)
+    end = torch.where(taken.any(dim=1), n_freqs - taken.flip(1).to(torch.uint8).argmax(dim=1), first)
+    within = (place >= first.unsqueeze(1)) & (place < end.unsqueeze(1))
+    offset = F.pad((end - first).cumsum(0), (1, 0))
+    return FilterGroups(
+        first.numpy(), offset.numpy(), groups.transpose(1, 2)[within].contiguous().numpy().reshape(-1), n_filters
+    )
+
+
+_NO_FILTERS = (np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.float32))
+
+
+def fits_lanes(n_fft: int) -> bool:
+    """Whether `lane_energy` takes frames of this length: even, and half of it without a prime factor above 13.
+
+    >>> [n_fft for n_fft in (400, 512, 1000, 1023, 1102) if fits_lanes(n_fft)]
+    [400, 512, 1000]
+    """
+    return n_fft % 2 == 0 and max(_radices(n_fft // 2), default=1) <= _LARGEST_FACTOR
+
+
+def lane_energy(
+    waveform: Tensor,
+    filterbank: Tensor | None = None,
+    *,
+    n_fft: int,
+    hop_length: int,
+    window: Tensor,
+    center: bool = True,
+    pad_mode: PadMode = "constant",
+    power: float = 2.0,
+    groups: FilterGroups | None = None,
+) -> Tensor:
+    """Power (or magnitude) of the short-time Fourier transform, through a filterbank where there is one.
+
+    A frame's numbers do not depend on which frames and clips stand beside it, nor on the number of threads. Gradients
+    reach the filterbank alone; for them power is computed again, not kept.
+
+    Args:
+        waveform: shape (clips, time), float32 in [-1, 1) or int16 PCM, in main memory.
+        filterbank: shape (n_bins, n_fft // 2 + 1); None leaves the bins of the transform.
+        n_fft: length of a frame and of the transform, in samples, for which `fits_lanes` holds.
+        hop_length: distance between frames, in samples.
+        window: shape (win_length,), win_length at most n_fft; a shorter one stands in the middle of the frame.
+        center: whether frame i is centred on sample i * hop_length (else it begins there).
+        pad_mode: what stands outside the clip where `center` needs it: "constant" (zeros) or "reflect".
+        power: 2.0 for power, 1.0 for magnitude.
+        groups: what `filter_groups` makes of the filterbank, if that is at hand.
+    Returns:
+        Shape (clips, n_bins, frames), float32.
+    Raises:
+        ValueError: as `stft`, if `n_fft` does not fit, or if the filterbank is over other bins than its.
+        TypeError: if `waveform` is neither float32 nor int16.
+
+    >>> lane_energy(torch.zeros(2, 1000), n_fft=512, hop_length=100, window=torch.ones(400)).shape
+    torch.Size([2, 257, 11])
+    """
+    if not fits_lanes(n_fft):
+        raise ValueError(
+            f"n_fft must be even and without a prime factor above {_LARGEST_FACTOR}, got {n_fft}: use stft"
+        )
+    if waveform.dtype not in (torch.float32, torch.int16):
+        raise TypeError(f"waveform must be float32 or int16, got {waveform.dtype}: convert it to float32")
+    if filterbank is not None and filterbank.shape[1:] != (n_fft // 2 + 1,):
+        raise ValueError(
+            f"filterbank must have n_fft // 2 + 1 = {n_fft // 2 + 1} columns, got shape {tuple(filterbank.shape)}"
+        )
+    window = window_in_frame(window.detach().to(torch.float32), n_fft)
+    if waveform.dtype == torch.int16:
+        window = window * 2.0**-15
+    padded = pad_to_frames(waveform.detach(), n_fft=n_fft, hop_length=hop_length, center=center, pad_mode=pad_mode)
+    frames = _Frames(padded.contiguous(), window.contiguous(), hop_length, power == 1.0)
+    if filterbank is None:
+        return frames.energy(None)
+    if torch.is_grad_enabled() and filterbank.requires_grad:
+        energy: Any = _Differentiable.apply(filterbank, frames)
+        return energy
+    return frames.energy(groups or filter_groups(filterbank))
+
+
+class _Frames(NamedTuple):
+    """Waveforms (clips, time) with all that their frames need before and after, and how frames are taken from them."""
+
+    waveform: Tensor
+    window: Tensor
+    hop_length: int
+    magnitude: bool
+
+    @property
+    def number(self) -> int:
+        """Frames of each clip."""
+        return 1 + (self.waveform.shape[-1] - len(self.window)) // self.hop_length
+
+    def part(self, clips: slice, start: int, stop: int) -> "_Frames":
+        """Frames `start` to `stop` of some of the clips."""
+        samples = slice(start * self.hop_length, (stop - 1) * self.hop_length + len(self.window))
+        return self._replace(waveform=self.waveform[clips, samples].contiguous())
+
+    def energy(self, groups: FilterGroups | None) -> Tensor:
+        """Energies of a filterbank, or the bins of the transform, shape (clips, n_bins, frames)."""
+        from audiocls.functional.lane_kernels import N_LANES, energies  # noqa: PLC0415  numba takes half a second
+
+        n_fft, waveform = len(self.window), self.waveform
+        n_frames = max(self.number, N_LANES)  # clips of less than a tile get silence after them
+        if n_frames > self.number:
+            waveform = F.pad(waveform, (0, (n_frames - self.number) * self.hop_length))
+        n_bins = n_fft // 2 + 1 if groups is None else groups.n_filters
+        energy = torch.empty(len(waveform), n_bins, n_frames, dtype=torch.float32)
+        settings = (waveform.numpy(), self.window.numpy(), self.hop_length, *_transform(n_fft), self.magnitude)
+        filters = _NO_FILTERS if groups is None else groups[:3]
+        n_tiles = len(waveform) * -(-n_frames // N_LANES)
+        _share(energies, (*settings, *filters, energy.numpy()), n_tiles)
+        return energy[..., : self.number]
+
+
+class _Differentiable(torch.autograd.Function):
+    """Energies with a gradient for the filterbank, by powers that are computed again a part at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, filterbank: Tensor, frames: _Frames) -> Tensor:
+        ctx.frames = frames
+        return frames.energy(filter_groups(filterbank))
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (grad,) = grad_outputs
+        frames: _Frames = ctx.frames
+        n_freqs = len(frames.window) // 2 + 1
+        total = grad.new_zeros(grad.shape[1], n_freqs)
+        length = min(max(_PART // n_freqs, 1), frames.number)
+        for first in range(0, len(grad), clips := max(_PART // (n_freqs * length), 1)):
+            for start in range(0, frames.number, length):
+                some, stop = slice(first, first + clips), min(start + length, frames.number)
+                powers = frames.part(some, start, stop).energy(None)
+                # Not in place, so that this can be differentiated once more.
+                total = torch.addbmm(total, grad[some, :, start:stop], powers.transpose(1, 2))
+        return total, None
+
+
+def _share(kernel: Callable[..., None], arguments: Sequence[object], n_tiles: int) -> None:
+    """All tiles, shared out among as many threads as torch uses."""
+    n_threads = max(min(torch.get_num_threads(), n_tiles // _TILES_PER_THREAD), 1)
+    ends = [n_tiles * i // n_threads for i in range(n_threads + 1)]
+    others = [Thread(target=kernel, args=(*arguments, *part)) for part in pairwise(ends[1:])]
+    for thread in others:
+        thread.start()
+    kernel(*arguments, ends[0], ends[1])
+    for thread in others:
+        thread.join()
+
+
+@lru_cache(maxsize=32)
+def _transform(n_fft: int) -> tuple[np.ndarray, ...]:
+    """The transform of real frames by a complex one of half the length: radices, and turns of each stage.
+
+    Returns:
+        The radix of each stage; exp(-2 pi i k p / n) for k of 1 to radix - 1 within each p, stage after stage; the
+        roots of one of the odd radices; and exp(-2 pi i k / n_fft) / 2. Complex numbers are pairs.
+    """
+    radices = _radices(n_fft // 2)
+    turns, n = [np.empty(0)], n_fft // 2
+    for radix in radices:
+        turns.append((np.arange(n // radix)[:, None] * np.arange(1, radix) / n).ravel())
+        n //= radix
+    roots = [np.empty(0), *(np.arange(radix) / radix for radix in radices if radix % 2)]
+    halves = 0.5 * _circle(np.arange(n_fft // 4 + 1) / n_fft)
+    pairs = [_circle(np.concatenate(turns)), _circle(np.concatenate(roots)), halves]
+    return np.array(radices, np.int64), *(numbers.astype(np.float32) for numbers in pairs)
+
+
+def _circle(turns: np.ndarray) -> np.ndarray:
+    """exp(-2 pi i turns) as pairs, in float64."""
+    return np.stack((np.cos(2 * np.pi * turns), -np.sin(2 * np.pi * turns)), axis=-1).ravel()
+
+
+def _radices(length: int) -> list[int]:
+    """Odd factors, then fours, then a two, if there is one: its stage must be the last."""
+    odd, twos = [], 0
+    while length % 2 == 0 and length:
+        length, twos = length // 2, twos + 1
+    factor = 3
+    while length > 1:
+        if length % factor:
+            factor += 2
+        else:
+            odd.append(factor)
+            length //= factor
+    return odd + [4] * (twos // 2) + [2] * (twos % 2)
