@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audiocls import functional
+from audiocls.frontends.eager import is_eager_on_cpu, needs_gradient
 
 
 class Compression(nn.Module):
@@ -164,8 +165,17 @@ class PCEN(Compression):
 
     def forward(self, energy: Tensor) -> Tensor:
         """Compress energies (batch, channels, n_bins, frames); the shape stays."""
-        return functional.pcen(
-            energy, smooth=self.smooth(), alpha=self.alpha(), delta=self.delta(), r=self.r(), eps=self.eps
+        smooth, alpha, delta, r = self.smooth(), self.alpha(), self.delta(), self.r()
+        if isinstance(r, float) and r == 0.5 and self._fits_lanes(energy, smooth, alpha, delta):
+            return functional.lane_pcen(energy, smooth=smooth, alpha=alpha, delta=delta, eps=self.eps)
+        return functional.pcen(energy, smooth=smooth, alpha=alpha, delta=delta, r=r, eps=self.eps)
+
+    def _fits_lanes(self, *tensors: float | Tensor) -> bool:
+        """Whether it may go frame by frame in one pass: on a processor, with nothing to trace or differentiate."""
+        return self.eps >= torch.finfo(torch.float32).tiny and all(
+            tensor.dtype in (torch.float32, torch.float64) and is_eager_on_cpu(tensor) and not needs_gradient(tensor)
+            for tensor in tensors
+            if isinstance(tensor, Tensor)
         )
 
     def extra_repr(self) -> str:

@@ -1,7 +1,8 @@
-"""Whether a call may look at numbers and write into buffers: on a processor, and outside of any trace."""
+"""Whether a call may look at numbers and write into buffers: on a processor, untraced, without gradients."""
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def is_eager_on_cpu(tensor: Tensor) -> bool:
@@ -17,3 +18,21 @@ def is_eager_on_cpu(tensor: Tensor) -> bool:
         and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         and not torch._C._are_functorch_transforms_active()  # no public name tells vmap, grad and jvp
     )
+
+
+def needs_gradient(tensor: Tensor) -> bool:
+    """Whether anything asks for a derivative by this tensor, backwards or forwards.
+
+    >>> needs_gradient(torch.zeros(1)), needs_gradient(torch.zeros(1, requires_grad=True))
+    (False, True)
+    """
+    return (torch.is_grad_enabled() and tensor.requires_grad) or has_tangent(tensor)
+
+
+def has_tangent(tensor: Tensor) -> bool:
+    """Whether a derivative goes forwards with this tensor, as in torch.autograd.forward_ad.
+
+    >>> has_tangent(torch.zeros(1, requires_grad=True))
+    False
+    """
+    return forward_ad.unpack_dual(tensor).tangent is not None

@@ -10,10 +10,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from audiocls import functional
-from audiocls.frontends.eager import is_eager_on_cpu
+from audiocls.frontends.eager import has_tangent, is_eager_on_cpu, needs_gradient
 from audiocls.frontends.filterbank import Filterbank
 from audiocls.frontends.window import LearnableWindow, Window
 from audiocls.functional import FilterGroups, PadMode, WindowSpec
@@ -94,7 +93,7 @@ class Spectrum(nn.Module):
         The same as `filterbank(spectrum(waveform))`, and quicker where the spectrum need not be kept.
         """
         clips, window = waveform.flatten(end_dim=-2), self.window()
-        if self._fits_lanes(clips, window) and not _has_tangent(weight := filterbank.weight):
+        if self._fits_lanes(clips, window) and not has_tangent(weight := filterbank.weight):
             return self._in_lanes(clips, window, weight, filterbank.groups).unflatten(0, waveform.shape[:-1])
         return filterbank(self(waveform))
 
@@ -119,8 +118,8 @@ class Spectrum(nn.Module):
             self.path == "fft"
             and clips.dtype == torch.float32
             and is_eager_on_cpu(clips)
-            and not _needs_gradient(clips)
-            and not _needs_gradient(window)
+            and not needs_gradient(clips)
+            and not needs_gradient(window)
             and functional.fits_lanes(self.n_fft)
         )
 
@@ -168,14 +167,6 @@ class Spectrum(nn.Module):
         power = spectrum.to(clips.dtype).square().sum(dim=1)
         # Frames first in memory, as the fast transform has them and the filterbank likes them.
         return power.transpose(-1, -2).contiguous().transpose(-1, -2)
-
-
-def _needs_gradient(tensor: Tensor) -> bool:
-    return (torch.is_grad_enabled() and tensor.requires_grad) or _has_tangent(tensor)
-
-
-def _has_tangent(tensor: Tensor) -> bool:
-    return forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def _chosen(path: Path | None, learnable_kernels: bool) -> Path:

@@ -1,4 +1,4 @@
-"""The loops of `lane_energy`, compiled by numba: sixteen frames at a time, one in each lane of a processor's vectors.
+"""The loops of `lane_energy` and `lane_pcen`, compiled by numba: sixteen numbers at a time, the lanes of a vector.
 
 A fast transform of one frame shuffles its numbers at every stage, which vectors are bad at. Of sixteen frames, number i
 of each fills one vector, and a transform is then plain sums and products of vectors, sixteen frames for the price of
@@ -9,8 +9,9 @@ numba knows no vectors, so they are made known to it here; a loop that it would 
 What it compiles is kept on disk, by the date of this file: so everything that is compiled together stands in it.
 """
 
+import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ _instruction = cast("Callable[[Callable[..., Any]], Callable[..., Any]]", intrin
 
 _VECTOR = ir.VectorType(ir.FloatType(), N_LANES)
 _INDEX = ir.IntType(32)
+_INDICES = ir.VectorType(_INDEX, N_LANES)
 _FLAGS = ("contract", "nsz")  # a product and a sum become one step; nan and infinity stay what they are
 
 
@@ -82,6 +84,21 @@ def _store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
 
 
 @_instruction
+def _put(typing: Any, array: Any, index: Any, step: Any, vector: Any) -> Any:
+    """array[index], array[index + step], ... = vector."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *arguments[:2])
+        for lane in range(N_LANES):
+            offset = builder.mul(arguments[2], ir.Constant(arguments[2].type, lane))
+            number = builder.extract_element(arguments[3], ir.Constant(_INDEX, lane))
+            builder.store(number, builder.gep(address, [offset]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, _LANES), generate
+
+
+@_instruction
 def _take(typing: Any, array: Any, index: Any, step: Any) -> Any:
     """array[index], array[index + step], ..., one a lane; PCM becomes float."""
 
@@ -104,7 +121,7 @@ def _all(typing: Any, number: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), arguments[0], ir.Constant(_INDEX, 0))
-        return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_INDEX, N_LANES), [0] * N_LANES))
+        return builder.shuffle_vector(first, first, _same(_INDICES, 0))
 
     return _LANES(types.float32), generate
 
@@ -114,10 +131,62 @@ def _root(typing: Any, vector: Any) -> Any:
     """Square root, lane by lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        return builder.call(get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{N_LANES}f32"), arguments)
+        return _call(builder, "sqrt", *arguments)
 
     return _LANES(_LANES), generate
+
+
+@_instruction
+def _log2(typing: Any, vector: Any) -> Any:
+    """Logarithm of positive normal numbers, lane by lane, to 2e-7; nan stays nan."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # A power of two times what lies between the roots of 1/2 and 2, whose logarithm is a series in s.
+        bits = builder.bitcast(arguments[0], _INDICES)
+        exponent = builder.ashr(builder.sub(bits, _same(_INDICES, 0x3F3504F3)), _same(_INDICES, 23))
+        rest = builder.bitcast(builder.sub(bits, builder.shl(exponent, _same(_INDICES, 23))), _VECTOR)
+        one = _same(_VECTOR, 1.0)
+        s = builder.fdiv(builder.fsub(rest, one), builder.fadd(rest, one))
+        series = [2 / math.log(2) / power for power in (9, 7, 5, 3, 1)]
+        of_rest = builder.fmul(_polynomial(builder, builder.fmul(s, s), series), s)
+        return builder.fadd(builder.sitofp(exponent, _VECTOR), of_rest)
+
+    return _LANES(_LANES), generate
+
+
+@_instruction
+def _exp2(typing: Any, vector: Any) -> Any:
+    """Power of two, lane by lane, to 2e-7; exponents beyond -126 and 127 count as those."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        exponent = _call(builder, "maxnum", arguments[0], _same(_VECTOR, -126.0))
+        exponent = _call(builder, "minnum", exponent, _same(_VECTOR, 127.0))
+        whole = _call(builder, "rint", exponent)
+        series = [math.log(2) ** power / math.factorial(power) for power in range(7, -1, -1)]
+        of_rest = _polynomial(builder, builder.fsub(exponent, whole), series)
+        biased = builder.add(builder.fptosi(whole, _INDICES), _same(_INDICES, 127))
+        return builder.fmul(of_rest, builder.bitcast(builder.shl(biased, _same(_INDICES, 23)), _VECTOR))
+
+    return _LANES(_LANES), generate
+
+
+def _polynomial(builder: Any, variable: Any, coefficients: Sequence[float]) -> Any:
+    """Horner's scheme, from the highest power down."""
+    value = _same(_VECTOR, coefficients[0])
+    for coefficient in coefficients[1:]:
+        value = builder.fadd(builder.fmul(value, variable, flags=_FLAGS), _same(_VECTOR, coefficient), flags=_FLAGS)
+    return value
+
+
+def _same(kind: Any, number: float) -> Any:
+    """A constant in every lane, rounded to float32 as LLVM wants its constants."""
+    return ir.Constant(kind, [float(np.float32(number)) if kind is _VECTOR else number] * N_LANES)
+
+
+def _call(builder: Any, name: str, *arguments: Any) -> Any:
+    """A function that LLVM knows for whole vectors."""
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * len(arguments))
+    return builder.call(get_or_insert_function(builder.module, kind, f"llvm.{name}.v{N_LANES}f32"), arguments)
 
 
 def _arithmetic(sign: Callable[[Any, Any], Any], instruction: str) -> None:
@@ -141,6 +210,7 @@ def _arithmetic(sign: Callable[[Any, Any], Any], instruction: str) -> None:
 _arithmetic(operator.add, "fadd")
 _arithmetic(operator.sub, "fsub")
 _arithmetic(operator.mul, "fmul")
+_arithmetic(operator.truediv, "fdiv")
 
 
 @_compiled
@@ -323,3 +393,42 @@ def _filter(power, n_bins, first, offset, weight, out, frame, row):
             _store(out, place + 2 * row, c)
         if left > 3:
             _store(out, place + 3 * row, d)
+
+
+@_compiled
+def gain_control(
+    energy: np.ndarray,
+    average: np.ndarray,
+    smooth: np.ndarray,
+    alpha: np.ndarray,
+    delta: np.ndarray,
+    eps: float,
+    out: np.ndarray,
+    start: int,
+    stop: int,
+) -> None:
+    """Per-channel energy normalisation with r = 1/2 of tiles `start` to `stop`; the last tile reaches back.
+
+    Args:
+        energy: shape (rows, frames), float32, at least N_LANES rows.
+        average: before the first frame, shape (rows,), float32.
+        smooth, alpha, delta: of each row, shape (rows,), float32.
+        eps: floor under the average.
+        out: shape of `energy`, which is filled.
+        start, stop: tiles.
+    """
+    n_rows, n_frames = energy.shape
+    energies_, outs = energy.reshape(-1), out.reshape(-1)
+    floor = _all(np.float32(eps))
+    for tile in range(start, stop):
+        row = min(tile * N_LANES, n_rows - N_LANES)
+        level, weight = _load(average, row), _load(smooth, row)
+        strength, offset = _load(alpha, row), _load(delta, row)
+        root = _root(offset)
+        for i in range(row * n_frames, row * n_frames + n_frames):
+            now = _take(energies_, i, n_frames)
+            # In this order: less a share of itself, in one rounding, and more of what is positive: nothing cancels.
+            level = (level - weight * level) + weight * now
+            scaled = now * _exp2(_all(np.float32(0)) - strength * _log2(level + floor))
+            # Never as a difference of two roots: that would lose what is much weaker than the offset.
+            _put(outs, i, n_frames, scaled / (_root(scaled + offset) + root))

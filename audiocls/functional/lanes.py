@@ -159,7 +159,7 @@ class _Frames(NamedTuple):
         settings = (waveform.numpy(), self.window.numpy(), self.hop_length, *_transform(n_fft), self.magnitude)
         filters = _NO_FILTERS if groups is None else groups[:3]
         n_tiles = len(waveform) * -(-n_frames // N_LANES)
-        _share(energies, (*settings, *filters, energy.numpy()), n_tiles)
+        share(energies, (*settings, *filters, energy.numpy()), n_tiles)
         return energy[..., : self.number]
 
 
@@ -187,7 +187,7 @@ class _Differentiable(torch.autograd.Function):
         return total, None
 
 
-def _share(kernel: Callable[..., None], arguments: Sequence[object], n_tiles: int) -> None:
+def share(kernel: Callable[..., None], arguments: Sequence[object], n_tiles: int) -> None:
     """All tiles, shared out among as many threads as torch uses."""
     n_threads = max(min(torch.get_num_threads(), n_tiles // _TILES_PER_THREAD), 1)
     ends = [n_tiles * i // n_threads for i in range(n_threads + 1)]
