@@ -226,7 +226,8 @@ def energies(
     first: np.ndarray,
     offset: np.ndarray,
     weight: np.ndarray,
-    out: np.ndarray,
+    powers: np.ndarray,
+    filtered: np.ndarray,
     start: int,
     stop: int,
 ) -> None:
@@ -238,12 +239,14 @@ def energies(
         hop_length: distance between frames, in samples.
         radices, turns, roots, half_turns: the transform, from `lane_energy`.
         magnitude: whether the root of the power is taken.
-        first, offset, weight: the filterbank, from `filter_groups`; empty for the bins of the transform.
-        out: shape (clips, n_bins, frames), at least N_LANES frames, float32, which is filled.
+        first, offset, weight: the filterbank, from `filter_groups`.
+        powers: shape (clips, n_fft // 2 + 1, frames), at least N_LANES frames, float32, which is filled; no clip at all
+            where the bins of the transform are not wanted.
+        filtered: shape (clips, n_bins, frames), float32, which is filled.
         start, stop: tiles.
     """
     half = window.shape[0] // 2
-    n_bins, n_frames = out.shape[1:]
+    n_bins, n_frames = filtered.shape[1:]
     tiles = (n_frames + N_LANES - 1) // N_LANES
     frames = np.empty(2 * half * N_LANES, np.float32)
     other = np.empty(2 * half * N_LANES, np.float32)
@@ -257,7 +260,11 @@ def energies(
         if magnitude:
             for i in range(0, (half + 1) * N_LANES, N_LANES):
                 _store(power, i, _root(_load(power, i)))
-        _filter(power, n_bins, first, offset, weight, out[clip].reshape(-1), frame, n_frames)
+        if len(powers) > 0:
+            out = powers[clip].reshape(-1)
+            for i in range(half + 1):
+                _store(out, i * n_frames + frame, _load(power, i * N_LANES))
+        _filter(power, n_bins, first, offset, weight, filtered[clip].reshape(-1), frame, n_frames)
 
 
 @njit
@@ -373,10 +380,7 @@ def _square(z, half, half_turns, power):
 
 @njit
 def _filter(power, n_bins, first, offset, weight, out, frame, row):
-    """Weighted sums of bins, four filters at a time, or the bins themselves where there is no filter."""
-    if len(first) == 0:
-        for i in range(n_bins):
-            _store(out, i * row + frame, _load(power, i * N_LANES))
+    """Weighted sums of bins, four filters at a time."""
     for group in range(len(first)):
         a, b, c, d = _all(np.float32(0)), _all(np.float32(0)), _all(np.float32(0)), _all(np.float32(0))
         place = first[group] * N_LANES

@@ -20,7 +20,6 @@ from torch import Tensor
 from audiocls.functional.framing import PadMode, pad_to_frames, window_in_frame
 
 _LARGEST_FACTOR = 13  # of half a frame's length; a stage of a larger one would take longer than what it replaces
-_PART = 2**20  # numbers of power that the way back holds at a time, 4 MB: what stays in the last cache
 _TILES_PER_THREAD = 16  # at least, about a tenth of a millisecond: what starting a thread takes
 
 
@@ -57,7 +56,7 @@ def filter_groups(weight: Tensor) -> FilterGroups:
     )
 
 
-_NO_FILTERS = (np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.float32))
+_NO_FILTERS = FilterGroups(np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.float32), 0)
 
 
 def fits_lanes(n_fft: int) -> bool:
@@ -84,7 +83,7 @@ def lane_energy(
     """Power (or magnitude) of the short-time Fourier transform, through a filterbank where there is one.
 
     A frame's numbers do not depend on which frames and clips stand beside it, nor on the number of threads. Gradients
-    reach the filterbank alone; for them power is computed again, not kept.
+    reach the filterbank alone; for them the bins of the transform are kept.
 
     Args:
         waveform: shape (clips, time), float32 in [-1, 1) or int16 PCM, in main memory.
@@ -121,11 +120,11 @@ def lane_energy(
     padded = pad_to_frames(waveform.detach(), n_fft=n_fft, hop_length=hop_length, center=center, pad_mode=pad_mode)
     frames = _Frames(padded.contiguous(), window.contiguous(), hop_length, power == 1.0)
     if filterbank is None:
-        return frames.energy(None)
+        return frames.energies(None)[0]
     if torch.is_grad_enabled() and filterbank.requires_grad:
         energy: Any = _Differentiable.apply(filterbank, frames)
         return energy
-    return frames.energy(groups or filter_groups(filterbank))
+    return frames.energies(groups or filter_groups(filterbank), powers=False)[1]
 
 
 class _Frames(NamedTuple):
@@ -141,50 +140,37 @@ class _Frames(NamedTuple):
         """Frames of each clip."""
         return 1 + (self.waveform.shape[-1] - len(self.window)) // self.hop_length
 
-    def part(self, clips: slice, start: int, stop: int) -> "_Frames":
-        """Frames `start` to `stop` of some of the clips."""
-        samples = slice(start * self.hop_length, (stop - 1) * self.hop_length + len(self.window))
-        return self._replace(waveform=self.waveform[clips, samples].contiguous())
-
-    def energy(self, groups: FilterGroups | None) -> Tensor:
-        """Energies of a filterbank, or the bins of the transform, shape (clips, n_bins, frames)."""
+    def energies(self, groups: FilterGroups | None, *, powers: bool = True) -> tuple[Tensor, Tensor]:
+        """The bins of the transform (clips, n_freqs, frames) and the filterbank's; empty what is not there."""
         from audiocls.functional.lane_kernels import N_LANES, energies  # noqa: PLC0415  numba takes half a second
 
         n_fft, waveform = len(self.window), self.waveform
-        n_frames = max(self.number, N_LANES)  # clips of less than a tile get silence after them
+        n_clips, n_frames = len(waveform), max(self.number, N_LANES)  # clips of less than a tile get silence after them
         if n_frames > self.number:
             waveform = F.pad(waveform, (0, (n_frames - self.number) * self.hop_length))
-        n_bins = n_fft // 2 + 1 if groups is None else groups.n_filters
-        energy = torch.empty(len(waveform), n_bins, n_frames, dtype=torch.float32)
+        first, offset, weight, n_filters = groups or _NO_FILTERS
+        unfiltered = torch.empty(n_clips if powers else 0, n_fft // 2 + 1, n_frames, dtype=torch.float32)
+        filtered = torch.empty(n_clips, n_filters, n_frames, dtype=torch.float32)
         settings = (waveform.numpy(), self.window.numpy(), self.hop_length, *_transform(n_fft), self.magnitude)
-        filters = _NO_FILTERS if groups is None else groups[:3]
-        n_tiles = len(waveform) * -(-n_frames // N_LANES)
-        share(energies, (*settings, *filters, energy.numpy()), n_tiles)
-        return energy[..., : self.number]
+        filled = (unfiltered.numpy(), filtered.numpy())
+        share(energies, (*settings, first, offset, weight, *filled), n_clips * -(-n_frames // N_LANES))
+        return unfiltered[..., : self.number], filtered[..., : self.number]
 
 
 class _Differentiable(torch.autograd.Function):
-    """Energies with a gradient for the filterbank, by powers that are computed again a part at a time."""
+    """Energies with a gradient for the filterbank."""
 
     @staticmethod
     def forward(ctx: Any, filterbank: Tensor, frames: _Frames) -> Tensor:
-        ctx.frames = frames
-        return frames.energy(filter_groups(filterbank))
+        powers, energy = frames.energies(filter_groups(filterbank))
+        ctx.save_for_backward(powers)
+        return energy
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        (grad,) = grad_outputs
-        frames: _Frames = ctx.frames
-        n_freqs = len(frames.window) // 2 + 1
-        total = grad.new_zeros(grad.shape[1], n_freqs)
-        length = min(max(_PART // n_freqs, 1), frames.number)
-        for first in range(0, len(grad), clips := max(_PART // (n_freqs * length), 1)):
-            for start in range(0, frames.number, length):
-                some, stop = slice(first, first + clips), min(start + length, frames.number)
-                powers = frames.part(some, start, stop).energy(None)
-                # Not in place, so that this can be differentiated once more.
-                total = torch.addbmm(total, grad[some, :, start:stop], powers.transpose(1, 2))
-        return total, None
+        (grad,), (powers,) = grad_outputs, ctx.saved_tensors
+        # Not in place, so that this can be differentiated once more.
+        return torch.addbmm(grad.new_zeros(grad.shape[1], powers.shape[1]), grad, powers.transpose(1, 2)), None
 
 
 def share(kernel: Callable[..., None], arguments: Sequence[object], n_tiles: int) -> None:
