@@ -12,16 +12,15 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
+import device_clock
 import measuring
 from audiocls import augment
 from audiocls.augment import Augmentation
 from audiocls.frontends import MelSpectrogram
 from audiocls.heads import CNN10
-from audiocls.heads.base import Head
 from measuring import OURS, Row
+from step_timing import training_step
 
 SAMPLE_RATE, NUM_CLASSES = 32000, 50
 WARM_UP = 1
@@ -42,24 +41,6 @@ def prepared(kind: type[Augmentation], **settings: Any) -> Augmentation:
     return part
 
 
-def training_step(
-    frontend: nn.Module, head: Head, optimizer: torch.optim.Optimizer, waveform: Tensor, target: Tensor
-) -> None:
-    """Forward, loss, backward and update."""
-    loss = F.cross_entropy(head(frontend(waveform)), target)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-
-
-def synchronised(step: Callable[[], object], device: str) -> float:
-    """One turn, done when it returns."""
-    step()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return 1.0
-
-
 def runs(arguments: Namespace) -> dict[str, Callable[[], float]]:
     """The step, and every augmentation on the same batch."""
     device = arguments.device
@@ -69,7 +50,8 @@ def runs(arguments: Namespace) -> dict[str, Callable[[], float]]:
     frontend = MelSpectrogram(sample_rate=SAMPLE_RATE, n_fft=1024, hop_length=320, n_mels=64).to(device)
     head = CNN10(64, NUM_CLASSES).to(device)
     optimizer = torch.optim.AdamW([*frontend.parameters(), *head.parameters()], lr=1e-3)
-    steps: dict[str, Callable[[], object]] = {OURS: partial(training_step, frontend, head, optimizer, waveform, target)}
+    step = partial(training_step, frontend, head, optimizer, waveform, target, precision="float32")
+    steps: dict[str, device_clock.Step] = {OURS: step}
     with torch.no_grad():
         spectrogram = frontend(waveform)
     for name, kind in members().items():
@@ -78,7 +60,7 @@ def runs(arguments: Namespace) -> dict[str, Callable[[], float]]:
             part = prepared(kind) if stage is None else prepared(kind, stage=stage)
             given = waveform if part.stage == "waveform" else spectrogram
             steps[name if stage is None else f"{name}, {stage}"] = partial(part, given, target)
-    return {name: partial(synchronised, step, device) for name, step in steps.items()}
+    return {name: partial(device_clock.alone, step) for name, step in steps.items()}
 
 
 def measure(arguments: Namespace) -> tuple[str, list[Row]]:
@@ -86,13 +68,15 @@ def measure(arguments: Namespace) -> tuple[str, list[Row]]:
 
     Returns:
         Where it ran, in one line, and the rows.
+    Raises:
+        ValueError: if there is no such device.
     """
     device = arguments.device
-    hardware = torch.cuda.get_device_name(device) if device.startswith("cuda") else measuring.processor()
-    packages = measuring.environment(("torch", "torchaudio"), hardware=hardware)
+    device_clock.select(device)
+    packages = measuring.environment(("torch", "torchaudio"), hardware=device_clock.hardware(device))
     where = f"{packages}; {torch.get_num_threads()} threads; {arguments.turns} turns after {WARM_UP} of warm-up"
     taken = measuring.in_turns(runs(arguments), turns=arguments.turns, warm_up=WARM_UP)
-    values = {name: [1e3 * turn.seconds for turn in turns] for name, turns in taken.items()}
+    values = {name: [1e3 * turn.work for turn in turns] for name, turns in taken.items()}
     setting = f"{arguments.batch_size} x {arguments.seconds:g} s at {SAMPLE_RATE} Hz, on {device}"
     rows = measuring.summarise(values, setting=setting, quantity="time", unit="ms", better="lower")
     return where, [row | {"share_of_step": 1 / float(row["speed_to_ours"])} for row in rows]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+import bench_options
 import measuring
 from measuring import OURS
 
@@ -22,13 +23,17 @@ from measuring import OURS
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table, write CSV and chart."""
     parser = measuring.build_parser(__doc__, n_turns=5)
-    parser.add_argument("--device", default="cpu", help="where all runs (default: cpu)")
-    parser.add_argument("--batch_size", type=int, default=64, help="clips (default: 64)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a clip (default: 1.0)")
+    parser.add_argument("--device", type=bench_options.device, default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--batch_size", type=bench_options.count, default=64, help="clips (default: 64)")
+    parser.add_argument("--seconds", type=bench_options.duration, default=1.0, help="length of a clip (default: 1.0)")
     args = parser.parse_args(argv)
-    from augment_timing import measure  # noqa: PLC0415 - loads torch; --help need not wait for it
+    try:
+        bench_options.check_folder(args.csv)
+        from augment_timing import measure  # noqa: PLC0415 - loads torch; --help need not wait for it
 
-    where, rows = measure(args)
+        where, rows = measure(args)
+    except ValueError as error:
+        parser.error(str(error))
     print(f"{where}\n`{OURS}` is the training step, front-end included\n")
     measuring.report(rows, args, benchmark="Augmentation", where=where)
     return 0
