@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from audiocls import functional
-from audiocls.frontends.eager import is_eager_on_cpu, needs_gradient
+from audiocls.frontends.eager import is_plain
+
+_N_LANES = 16  # numbers of a clip from which on they are taken side by side
 
 
 class Compression(nn.Module):
@@ -113,7 +115,9 @@ class Decibel(Compression):
 
     def forward(self, energy: Tensor) -> Tensor:
         """Compress energies (batch, channels, n_bins, frames); the shape stays."""
-        return functional.power_to_db(energy, ref=self.ref, amin=self.amin, top_db=self.top_db)
+        quick = _fits_lanes(energy, self.amin) and energy[:1].numel() >= _N_LANES
+        convert = functional.lane_power_to_db if quick else functional.power_to_db
+        return convert(energy, ref=self.ref, amin=self.amin, top_db=self.top_db)
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
@@ -166,17 +170,10 @@ class PCEN(Compression):
     def forward(self, energy: Tensor) -> Tensor:
         """Compress energies (batch, channels, n_bins, frames); the shape stays."""
         smooth, alpha, delta, r = self.smooth(), self.alpha(), self.delta(), self.r()
-        if isinstance(r, float) and r == 0.5 and self._fits_lanes(energy, smooth, alpha, delta):
+        quick = _fits_lanes(energy, self.eps) and is_plain(smooth, alpha, delta)
+        if quick and isinstance(r, float) and r == 0.5:
             return functional.lane_pcen(energy, smooth=smooth, alpha=alpha, delta=delta, eps=self.eps)
         return functional.pcen(energy, smooth=smooth, alpha=alpha, delta=delta, r=r, eps=self.eps)
-
-    def _fits_lanes(self, *tensors: float | Tensor) -> bool:
-        """Whether it may go frame by frame in one pass: on a processor, with nothing to trace or differentiate."""
-        return self.eps >= torch.finfo(torch.float32).tiny and all(
-            tensor.dtype in (torch.float32, torch.float64) and is_eager_on_cpu(tensor) and not needs_gradient(tensor)
-            for tensor in tensors
-            if isinstance(tensor, Tensor)
-        )
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
@@ -244,3 +241,8 @@ class SharePerBin(nn.Module):
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
         return f"start={self.start}, learnable={self.log_ratio is not None}"
+
+
+def _fits_lanes(energy: Tensor, floor: float) -> bool:
+    """Whether many numbers may be taken at a time: on a processor, with nothing to trace or differentiate."""
+    return energy.dtype == torch.float32 and is_plain(energy) and floor >= torch.finfo(torch.float32).tiny

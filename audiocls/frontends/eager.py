@@ -20,13 +20,17 @@ def is_eager_on_cpu(tensor: Tensor) -> bool:
     )
 
 
-def needs_gradient(tensor: Tensor) -> bool:
-    """Whether anything asks for a derivative by this tensor, backwards or forwards.
+def is_plain(*values: float | Tensor) -> bool:
+    """Whether all tensors among these are plain ones in main memory by which nothing asks for a derivative.
 
-    >>> needs_gradient(torch.zeros(1)), needs_gradient(torch.zeros(1, requires_grad=True))
-    (False, True)
+    >>> is_plain(torch.zeros(1), 2.0), is_plain(torch.zeros(1, requires_grad=True))
+    (True, False)
     """
-    return (torch.is_grad_enabled() and tensor.requires_grad) or has_tangent(tensor)
+    return all(
+        is_eager_on_cpu(value) and not (torch.is_grad_enabled() and value.requires_grad) and not has_tangent(value)
+        for value in values
+        if isinstance(value, Tensor)
+    )
 
 
 def has_tangent(tensor: Tensor) -> bool:

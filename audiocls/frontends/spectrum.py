@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from audiocls import functional
-from audiocls.frontends.eager import has_tangent, is_eager_on_cpu, needs_gradient
+from audiocls.frontends.eager import has_tangent, is_plain
 from audiocls.frontends.filterbank import Filterbank
 from audiocls.frontends.window import LearnableWindow, Window
 from audiocls.functional import FilterGroups, PadMode, WindowSpec
@@ -117,9 +117,7 @@ class Spectrum(nn.Module):
         return (
             self.path == "fft"
             and clips.dtype == torch.float32
-            and is_eager_on_cpu(clips)
-            and not needs_gradient(clips)
-            and not needs_gradient(window)
+            and is_plain(clips, window)
             and functional.fits_lanes(self.n_fft)
         )
 

@@ -49,6 +49,7 @@ from audiocls.functional.gammatone import gammatone_filterbank, gammatone_freque
 from audiocls.functional.icqt import icqt
 from audiocls.functional.impulse_responses import gabor, gaussian_window, windowed_sinc
 from audiocls.functional.istft import istft
+from audiocls.functional.lane_decibel import lane_power_to_db
 from audiocls.functional.lane_pcen import lane_pcen
 from audiocls.functional.lanes import FilterGroups, filter_groups, fits_lanes, lane_energy
 from audiocls.functional.mel import MelScale, hz_to_mel, mel_frequencies, mel_to_hz
@@ -110,6 +111,7 @@ __all__ = [
     "istft",
     "lane_energy",
     "lane_pcen",
+    "lane_power_to_db",
     "lifter_weights",
     "local_slope",
     "log1p_gain",

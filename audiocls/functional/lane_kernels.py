@@ -116,6 +116,39 @@ def _take(typing: Any, array: Any, index: Any, step: Any) -> Any:
 
 
 @_instruction
+def _transpose(typing: Any, source: Any, index: Any, step: Any, target: Any, place: Any, stride: Any) -> Any:
+    """Sixteen rows of sixteen numbers, `step` apart from `index` on, become columns of rows `stride` apart at `place`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def row(kind: Any, array: Any, start: Any, apart: Any, number: int) -> Any:
+            offset = builder.add(start, builder.mul(apart, ir.Constant(apart.type, number)))
+            return _address(context, builder, kind, array, offset)
+
+        source, index, step, target, place, stride = arguments
+        kind = signature.args[0].dtype
+        stored = ir.VectorType(context.get_value_type(kind), N_LANES)
+        rows = []
+        for i in range(N_LANES):
+            address = row(signature.args[0], source, index, step, i)
+            rows.append(builder.load(builder.bitcast(address, stored.as_pointer()), align=kind.bitwidth // 8))
+        if isinstance(kind, types.Integer):
+            rows = [builder.sitofp(vector, _VECTOR) for vector in rows]
+        for size in (8, 4, 2, 1):  # blocks of this size change places across the diagonal
+            first = [lane if not lane & size else lane - size + N_LANES for lane in range(N_LANES)]
+            second = [lane + size if not lane & size else lane + N_LANES for lane in range(N_LANES)]
+            for i in (i for i in range(N_LANES) if not i & size):
+                pair = rows[i], rows[i + size]
+                rows[i] = builder.shuffle_vector(*pair, ir.Constant(_INDICES, first))
+                rows[i + size] = builder.shuffle_vector(*pair, ir.Constant(_INDICES, second))
+        for i, vector in enumerate(rows):
+            address = row(signature.args[3], target, place, stride, i)
+            builder.store(vector, builder.bitcast(address, _VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), generate
+
+
+@_instruction
 def _all(typing: Any, number: Any) -> Any:
     """The same number in every lane."""
 
@@ -138,7 +171,7 @@ def _root(typing: Any, vector: Any) -> Any:
 
 @_instruction
 def _log2(typing: Any, vector: Any) -> Any:
-    """Logarithm of positive normal numbers, lane by lane, to 2e-7; nan stays nan."""
+    """Logarithm of positive normal numbers, lane by lane, to 2e-7; nan for nan and infinity."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         # A power of two times what lies between the roots of 1/2 and 2, whose logarithm is a series in s.
@@ -149,18 +182,20 @@ def _log2(typing: Any, vector: Any) -> Any:
         s = builder.fdiv(builder.fsub(rest, one), builder.fadd(rest, one))
         series = [2 / math.log(2) / power for power in (9, 7, 5, 3, 1)]
         of_rest = builder.fmul(_polynomial(builder, builder.fmul(s, s), series), s)
-        return builder.fadd(builder.sitofp(exponent, _VECTOR), of_rest)
+        nothing = builder.fsub(arguments[0], arguments[0])  # or nan
+        return builder.fadd(builder.fadd(builder.sitofp(exponent, _VECTOR), of_rest), nothing)
 
     return _LANES(_LANES), generate
 
 
 @_instruction
 def _exp2(typing: Any, vector: Any) -> Any:
-    """Power of two, lane by lane, to 2e-7; exponents beyond -126 and 127 count as those."""
+    """Power of two, lane by lane, to 2e-7; exponents beyond -126 and 127 count as those; nan stays."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        exponent = _call(builder, "maxnum", arguments[0], _same(_VECTOR, -126.0))
-        exponent = _call(builder, "minnum", exponent, _same(_VECTOR, 127.0))
+        low, high = _same(_VECTOR, -126.0), _same(_VECTOR, 127.0)
+        exponent = builder.select(builder.fcmp_ordered("<", arguments[0], low), low, arguments[0])  # nan stays
+        exponent = builder.select(builder.fcmp_ordered(">", exponent, high), high, exponent)
         whole = _call(builder, "rint", exponent)
         series = [math.log(2) ** power / math.factorial(power) for power in range(7, -1, -1)]
         of_rest = _polynomial(builder, builder.fsub(exponent, whole), series)
@@ -168,6 +203,17 @@ def _exp2(typing: Any, vector: Any) -> Any:
         return builder.fmul(of_rest, builder.bitcast(builder.shl(biased, _same(_INDICES, 23)), _VECTOR))
 
     return _LANES(_LANES), generate
+
+
+@_instruction
+def _at_least(typing: Any, vector: Any, floor: Any) -> Any:
+    """The larger of two numbers, lane by lane; nan where the first is."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector, floor = arguments
+        return builder.select(builder.fcmp_ordered("<", vector, floor), floor, vector)
+
+    return _LANES(_LANES, _LANES), generate
 
 
 def _polynomial(builder: Any, variable: Any, coefficients: Sequence[float]) -> Any:
@@ -270,11 +316,18 @@ def energies(
 @njit
 def _window_frames(samples, begin, hop_length, window, out):
     """Windowed samples of sixteen frames: even ones as real parts, then odd ones as imaginary parts."""
-    half = window.shape[0] // 2
-    for i in range(half):
-        even, odd = _take(samples, begin + 2 * i, hop_length), _take(samples, begin + 2 * i + 1, hop_length)
-        _store(out, i * N_LANES, even * _all(window[2 * i]))
-        _store(out, (half + i) * N_LANES, odd * _all(window[2 * i + 1]))
+    n_fft = window.shape[0]
+    imag, whole = n_fft // 2 * N_LANES, n_fft // N_LANES * N_LANES
+    turned = np.empty(N_LANES * N_LANES, np.float32)
+    for i in range(0, whole, N_LANES):
+        _transpose(samples, begin + i, hop_length, turned, 0, N_LANES)
+        for j in range(0, N_LANES, 2):
+            place = (i + j) // 2 * N_LANES
+            _store(out, place, _load(turned, j * N_LANES) * _all(window[i + j]))
+            _store(out, place + imag, _load(turned, (j + 1) * N_LANES) * _all(window[i + j + 1]))
+    for i in range(whole, n_fft, 2):
+        _store(out, i // 2 * N_LANES, _take(samples, begin + i, hop_length) * _all(window[i]))
+        _store(out, i // 2 * N_LANES + imag, _take(samples, begin + i + 1, hop_length) * _all(window[i + 1]))
 
 
 @njit
@@ -422,17 +475,57 @@ def gain_control(
         start, stop: tiles.
     """
     n_rows, n_frames = energy.shape
-    energies_, outs = energy.reshape(-1), out.reshape(-1)
+    given, taken = energy.reshape(-1), out.reshape(-1)
     floor = _all(np.float32(eps))
+    turned = np.empty(N_LANES * N_LANES, np.float32)
     for tile in range(start, stop):
         row = min(tile * N_LANES, n_rows - N_LANES)
         level, weight = _load(average, row), _load(smooth, row)
         strength, offset = _load(alpha, row), _load(delta, row)
         root = _root(offset)
-        for i in range(row * n_frames, row * n_frames + n_frames):
-            now = _take(energies_, i, n_frames)
-            # In this order: less a share of itself, in one rounding, and more of what is positive: nothing cancels.
-            level = (level - weight * level) + weight * now
-            scaled = now * _exp2(_all(np.float32(0)) - strength * _log2(level + floor))
-            # Never as a difference of two roots: that would lose what is much weaker than the offset.
-            _put(outs, i, n_frames, scaled / (_root(scaled + offset) + root))
+        for first in range(0, n_frames, N_LANES):
+            place, n = row * n_frames + first, min(N_LANES, n_frames - first)
+            if n == N_LANES:
+                _transpose(given, place, n_frames, turned, 0, N_LANES)
+            else:
+                for i in range(n):
+                    _store(turned, i * N_LANES, _take(given, place + i, n_frames))
+            for i in range(0, n * N_LANES, N_LANES):
+                now = _load(turned, i)
+                # In this order: less a share of itself, in one rounding, and more of what is positive: nothing cancels.
+                level = (level - weight * level) + weight * now
+                scaled = now * _exp2(_all(np.float32(0)) - strength * _log2(level + floor))
+                # Never as a difference of two roots: that would lose what is much weaker than the offset.
+                _store(turned, i, scaled / (_root(scaled + offset) + root))
+            if n == N_LANES:
+                _transpose(turned, 0, N_LANES, taken, place, n_frames)
+            else:
+                for i in range(n):
+                    _put(taken, place + i, n_frames, _load(turned, i * N_LANES))
+
+
+@_compiled
+def decibels(power: np.ndarray, amin: float, top: float, ref: float, out: np.ndarray, start: int, stop: int) -> None:
+    """10 log10(max(power, floor) / ref) of clips `start` to `stop`.
+
+    Args:
+        power: shape (clips, numbers), float32, at least N_LANES numbers.
+        amin: lowest floor, a positive normal number.
+        top: share of a clip's largest number that is its floor, if that is above `amin`.
+        ref: power that is 0 dB.
+        out: shape of `power`, which is filled.
+        start, stop: clips.
+    """
+    n = power.shape[1]
+    per_octave, of_ref = np.float32(10 * math.log10(2)), _all(np.float32(10 * math.log10(ref)))
+    largest = np.empty(N_LANES, np.float32)
+    for clip in range(start, stop):
+        here, there = power[clip], out[clip]
+        peak = _load(here, 0)
+        for i in range(0, n, N_LANES):
+            peak = _at_least(peak, _load(here, min(i, n - N_LANES)))
+        _store(largest, 0, peak)
+        floor = _all(np.float32(max(largest.max() * top, amin)))
+        for i in range(0, n, N_LANES):
+            j = min(i, n - N_LANES)  # the last vector reaches back
+            _store(there, j, _log2(_at_least(_load(here, j), floor)) * _all(per_octave) - of_ref)
