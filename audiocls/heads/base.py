@@ -1,4 +1,4 @@
-"""What every head is: named blocks run in order, a vector at their end, one linear layer on it.
+"""What every head is: named blocks run in order, a vector at their end, one linear layer on it, or one a frame.
 
 A new head builds its blocks and says how long the vector is; running them, naming them, checking the input and filling
 the weights happens here, once. Logits leave as they are: sigmoid and softmax belong to the loss and to the metrics.
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from audiocls.heads.blocks import initialise
+from audiocls.heads.class_attention import ClassAttention, EachFrame, each_frame
 
 
 class Head(nn.Module):
@@ -27,8 +28,11 @@ class Head(nn.Module):
         stem: what is done to the spectrogram before the first block (normalisation, padding); not a layer of its own.
         frame_step: frames of the spectrogram for one frame of the map before "embedding", of a head that can judge
             such a frame by itself (`frame_logits`); None of one that cannot.
+        class_attention: whether such frames are judged one by one, and each class weighs the verdicts
+            (`audiocls.heads.class_attention.ClassAttention`); the embedding then keeps time.
     Raises:
-        ValueError: if a count is below one, or the last block is not named "embedding".
+        ValueError: if a count is below one, the last block is not named "embedding", or `class_attention` is asked of
+            a head without a `frame_step`.
     """
 
     def __init__(
@@ -41,19 +45,28 @@ class Head(nn.Module):
         embedding_dim: int,
         stem: nn.Module | None = None,
         frame_step: int | None = None,
+        class_attention: bool = False,
     ) -> None:
         super().__init__()
         check_counts(n_bins=n_bins, num_classes=num_classes, n_channels=n_channels, embedding_dim=embedding_dim)
         if not blocks or list(blocks)[-1] != "embedding":
             raise ValueError(f'blocks must end with one named "embedding", got {list(blocks)}: rename the last block')
+        if class_attention and frame_step is None:
+            raise ValueError(
+                f"class_attention weighs verdicts on frames, and {type(self).__name__} cannot judge a frame by itself: "
+                "leave it out, or take a head whose frame_step is not None"
+            )
         self.n_bins = n_bins
         self.n_channels = n_channels
         self.num_classes = num_classes
         self.embedding_dim = embedding_dim
         self.frame_step = frame_step
         self.stem = stem or nn.Identity()
-        self.blocks = nn.Sequential(OrderedDict(blocks))
-        self.output = nn.Linear(embedding_dim, num_classes)
+        blocks = OrderedDict(blocks)
+        if class_attention:
+            blocks["embedding"] = EachFrame(blocks["embedding"])
+        self.blocks = nn.Sequential(blocks)
+        self.output = (ClassAttention if class_attention else nn.Linear)(embedding_dim, num_classes)
         self.apply(initialise)
 
     @property
@@ -74,7 +87,10 @@ class Head(nn.Module):
         return self.output(self.embedding(spectrogram))
 
     def embedding(self, spectrogram: Tensor) -> Tensor:
-        """The input of the last layer, shape (batch, embedding_dim): `head.output(head.embedding(x))` is `head(x)`."""
+        """The input of the last layer, shape (batch, embedding_dim): `head.output(head.embedding(x))` is `head(x)`.
+
+        With `class_attention` it is of frames, shape (batch, embedding_dim, frames).
+        """
         return self.blocks(self._enter(spectrogram))
 
     def forward_intermediates(self, spectrogram: Tensor) -> dict[str, Tensor]:
@@ -112,9 +128,8 @@ class Head(nn.Module):
                 f"{type(self).__name__} cannot judge a frame by itself, so it has no frame_logits: take a head whose "
                 "frame_step is not None, such as ConvNet or CNN14"
             )
-        frames = self.blocks[:-1](self._enter(spectrogram)).movedim(-1, 1)
-        logits = self.output(self.blocks[-1](frames.flatten(0, 1).unsqueeze(-1)))
-        return logits.unflatten(0, frames.shape[:2]).movedim(1, -1)
+        frames = self.blocks[:-1](self._enter(spectrogram))
+        return each_frame(lambda frame: self.output(self.blocks[-1](frame)), frames)
 
     def _enter(self, spectrogram: Tensor) -> Tensor:
         self._check(spectrogram)

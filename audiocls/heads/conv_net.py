@@ -23,6 +23,8 @@ class ConvNet(Head):
         n_channels: channels of the spectrogram.
         channels: channels of each block, as many blocks as numbers; the last is the embedding's length.
         kernel_size: (freq, frames) of every kernel; one number for a square.
+        class_attention: whether each frame is judged, and each class weighs the verdicts (`Head`), in place of the
+            pool over time.
         dropout: share of the embedding set to zero while training.
     Raises:
         ValueError: if a count is below one or `dropout` is outside [0, 1).
@@ -44,6 +46,7 @@ class ConvNet(Head):
         n_channels: int = 1,
         channels: tuple[int, ...] = (16, 32, 64, 128),
         kernel_size: int | tuple[int, int] = 3,
+        class_attention: bool = False,
         dropout: float = 0.3,
     ) -> None:
         channels = tuple(channels)
@@ -61,4 +64,5 @@ class ConvNet(Head):
             blocks=blocks,
             embedding_dim=channels[-1],
             frame_step=2 ** len(channels),
+            class_attention=class_attention,
         )

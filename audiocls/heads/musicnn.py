@@ -45,6 +45,8 @@ class Musicnn(Head):
         temporal_lengths: lengths of the long kernels in frames, as many kernels as numbers.
         mid_channels: channels of the convolutions behind them.
         hidden_size: width of the dense layer, the embedding's length.
+        class_attention: whether each frame is judged, and each class weighs the verdicts (`Head`), in place of the
+            maximum and mean over time.
         dropout: share of the embedding set to zero while training.
     Raises:
         ValueError: if a count is below one, `dropout` is outside [0, 1) or a share of the bins outside (0, 1].
@@ -70,6 +72,7 @@ class Musicnn(Head):
         temporal_lengths: tuple[int, ...] = (129, 65, 33),
         mid_channels: int = 64,
         hidden_size: int = 200,
+        class_attention: bool = False,
         dropout: float = 0.5,
     ) -> None:
         check_counts(n_bins=n_bins, n_channels=n_channels, timbral_channels=timbral_channels)
@@ -102,6 +105,7 @@ class Musicnn(Head):
             },
             embedding_dim=hidden_size,
             frame_step=1,
+            class_attention=class_attention,
         )
 
 

@@ -25,24 +25,27 @@ class _PANN(Head):
     first padded with zeros on both sides.
     """
 
+    kernel_sizes = (3, 3)  # of the convolutions of a block
+    halves_last = True
+
     def __init__(
         self,
         n_bins: int,
         num_classes: int,
         *,
-        n_channels: int,
-        channels: tuple[int, ...],
-        kernel_sizes: tuple[int, ...],
-        n_halvings: int,
-        pool: Callable[[int], TimePool],
-        conv_dropout: float,
-        dropout: float,
+        n_channels: int = 1,
+        channels: tuple[int, ...] = (64, 128, 256, 512),
+        pool: Callable[[int], TimePool] = MeanMaxPool,
+        class_attention: bool = False,
+        conv_dropout: float = 0.2,
+        dropout: float = 0.5,
     ) -> None:
         channels = tuple(channels)
         check_counts(n_bins=n_bins, n_channels=n_channels, channels=min(channels, default=0))
         check_share(conv_dropout=conv_dropout, dropout=dropout)
+        n_halvings = len(channels) - (not self.halves_last)
         blocks: dict[str, nn.Module] = {
-            f"conv{i}": _conv_block(n_in, n_out, kernel_sizes, halve=i <= n_halvings, dropout=conv_dropout)
+            f"conv{i}": _conv_block(n_in, n_out, self.kernel_sizes, halve=i <= n_halvings, dropout=conv_dropout)
             for i, (n_in, n_out) in enumerate(pairwise((n_channels, *channels)), start=1)
         }
         width = channels[-1]
@@ -58,6 +61,7 @@ class _PANN(Head):
             embedding_dim=width,
             stem=PadTo(n_bins=step, n_frames=step),
             frame_step=step,
+            class_attention=class_attention,
         )
 
 
@@ -82,6 +86,8 @@ class CNN6(_PANN):
         n_channels: channels of the spectrogram.
         channels: channels of each block, as many blocks as numbers; the last is the embedding's length.
         pool: makes the pool over time of so many features, one of `audiocls.heads.pooling`.
+        class_attention: whether each frame is judged, and each class weighs the verdicts (`Head`), in place of the
+            pool.
         conv_dropout: share of activations set to zero after each block while training.
         dropout: share set to zero before and after the dense layer while training.
     Raises:
@@ -96,28 +102,7 @@ class CNN6(_PANN):
     torch.Size([1, 527, 6])
     """
 
-    def __init__(
-        self,
-        n_bins: int,
-        num_classes: int,
-        *,
-        n_channels: int = 1,
-        channels: tuple[int, ...] = (64, 128, 256, 512),
-        pool: Callable[[int], TimePool] = MeanMaxPool,
-        conv_dropout: float = 0.2,
-        dropout: float = 0.5,
-    ) -> None:
-        super().__init__(
-            n_bins,
-            num_classes,
-            n_channels=n_channels,
-            channels=channels,
-            kernel_sizes=(5,),
-            n_halvings=len(channels),
-            pool=pool,
-            conv_dropout=conv_dropout,
-            dropout=dropout,
-        )
+    kernel_sizes = (5,)
 
 
 class CNN10(_PANN):
@@ -141,6 +126,8 @@ class CNN10(_PANN):
         n_channels: channels of the spectrogram.
         channels: channels of each block, as many blocks as numbers; the last is the embedding's length.
         pool: makes the pool over time of so many features, one of `audiocls.heads.pooling`.
+        class_attention: whether each frame is judged, and each class weighs the verdicts (`Head`), in place of the
+            pool.
         conv_dropout: share of activations set to zero after each block while training.
         dropout: share set to zero before and after the dense layer while training.
     Raises:
@@ -154,29 +141,6 @@ class CNN10(_PANN):
     >>> head(torch.randn(1, 1, 64, 101)).shape
     torch.Size([1, 527])
     """
-
-    def __init__(
-        self,
-        n_bins: int,
-        num_classes: int,
-        *,
-        n_channels: int = 1,
-        channels: tuple[int, ...] = (64, 128, 256, 512),
-        pool: Callable[[int], TimePool] = MeanMaxPool,
-        conv_dropout: float = 0.2,
-        dropout: float = 0.5,
-    ) -> None:
-        super().__init__(
-            n_bins,
-            num_classes,
-            n_channels=n_channels,
-            channels=channels,
-            kernel_sizes=(3, 3),
-            n_halvings=len(channels),
-            pool=pool,
-            conv_dropout=conv_dropout,
-            dropout=dropout,
-        )
 
 
 class CNN14(_PANN):
@@ -202,6 +166,8 @@ class CNN14(_PANN):
         n_channels: channels of the spectrogram.
         channels: channels of each block, as many blocks as numbers; the last is the embedding's length.
         pool: makes the pool over time of so many features, one of `audiocls.heads.pooling`.
+        class_attention: whether each frame is judged, and each class weighs the verdicts (`Head`), in place of the
+            pool.
         conv_dropout: share of activations set to zero after each block while training.
         dropout: share set to zero before and after the dense layer while training.
     Raises:
@@ -215,6 +181,8 @@ class CNN14(_PANN):
     80753487
     """
 
+    halves_last = False
+
     def __init__(
         self,
         n_bins: int,
@@ -223,6 +191,7 @@ class CNN14(_PANN):
         n_channels: int = 1,
         channels: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048),
         pool: Callable[[int], TimePool] = MeanMaxPool,
+        class_attention: bool = False,
         conv_dropout: float = 0.2,
         dropout: float = 0.5,
     ) -> None:
@@ -231,9 +200,8 @@ class CNN14(_PANN):
             num_classes,
             n_channels=n_channels,
             channels=channels,
-            kernel_sizes=(3, 3),
-            n_halvings=len(channels) - 1,
             pool=pool,
+            class_attention=class_attention,
             conv_dropout=conv_dropout,
             dropout=dropout,
         )

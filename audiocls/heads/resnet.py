@@ -49,6 +49,8 @@ class ResNet(Head):
         dilated: whether they widen by two every third.
         pool_size: (freq, frames) of the mean pooling behind the first convolution.
         pool: makes the pool over time of so many features, one of `audiocls.heads.pooling`.
+        class_attention: whether each frame is judged, and each class weighs the verdicts (`Head`), in place of the
+            pool.
         dropout: share of the embedding set to zero while training; the published nets have none.
     Raises:
         ValueError: if a count is too low or `dropout` outside [0, 1).
@@ -73,6 +75,7 @@ class ResNet(Head):
         dilated: bool = True,
         pool_size: tuple[int, int] = (1, 1),
         pool: Callable[[int], TimePool] = MeanPool,
+        class_attention: bool = False,
         dropout: float = 0.0,
     ) -> None:
         check_counts(n_bins=n_bins, n_channels=n_channels, channels=channels, pool_size=min(pool_size))
@@ -97,6 +100,7 @@ class ResNet(Head):
             embedding_dim=channels,
             stem=PadTo(n_bins=pool_size[0], n_frames=pool_size[1]),
             frame_step=pool_size[1],
+            class_attention=class_attention,
         )
 
 

@@ -46,6 +46,8 @@ class SampleCNN(Head):
         channels: channels of each block but the last, which has as many as the one before; the last number is the
             embedding's length.
         pool: makes the pool over time of so many features, one of `audiocls.heads.pooling`.
+        class_attention: whether each frame is judged, and each class weighs the verdicts (`Head`), in place of the
+            pool.
         dropout: share of the embedding set to zero while training.
     Raises:
         ValueError: if a count is below one or `dropout` is outside [0, 1).
@@ -69,6 +71,7 @@ class SampleCNN(Head):
         squeeze_excitation: bool = False,
         channels: tuple[int, ...] = (128, 128, 128, 256, 256, 256, 256, 256, 256, 512),
         pool: Callable[[int], TimePool] = MeanPool,
+        class_attention: bool = False,
         dropout: float = 0.5,
     ) -> None:
         channels = tuple(channels)
@@ -90,6 +93,7 @@ class SampleCNN(Head):
             embedding_dim=width,
             stem=_BinsAsFeatures(),
             frame_step=3 ** len(channels),
+            class_attention=class_attention,
         )
 
 

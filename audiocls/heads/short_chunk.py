@@ -47,6 +47,8 @@ class ShortChunkCNN(Head):
         residual: whether the blocks are residual pairs.
         channels: channels of each block, as many blocks as numbers; the last is the embedding's length.
         pool: makes the pool over all positions of so many features, one of `audiocls.heads.pooling`.
+        class_attention: whether each frame is judged, and each class weighs the verdicts (`Head`), in place of the
+            pool over time.
         dropout: share of the embedding set to zero while training.
     Raises:
         ValueError: if a count is below one or `dropout` is outside [0, 1).
@@ -69,6 +71,7 @@ class ShortChunkCNN(Head):
         residual: bool = False,
         channels: tuple[int, ...] = (128, 128, 256, 256, 256, 256, 512),
         pool: Callable[[int], TimePool] = MaxPool,
+        class_attention: bool = False,
         dropout: float = 0.5,
     ) -> None:
         channels = tuple(channels)
@@ -90,6 +93,7 @@ class ShortChunkCNN(Head):
             },
             embedding_dim=channels[-1],
             frame_step=2 ** len(channels),
+            class_attention=class_attention,
         )
 
 
@@ -126,6 +130,8 @@ class HarmonicCNN(Head):
         freq_pools: pooling of frequency in each block.
         time_pools: pooling of time in each block.
         pool: makes the pool over all positions of so many features, one of `audiocls.heads.pooling`.
+        class_attention: whether each frame is judged, and each class weighs the verdicts (`Head`), in place of the
+            pool over time.
         dropout: share of the embedding set to zero while training.
     Raises:
         ValueError: if a count is below one, `dropout` is outside [0, 1), or the pools have not one number a block.
@@ -150,6 +156,7 @@ class HarmonicCNN(Head):
         freq_pools: tuple[int, ...] = (2, 2, 2, 2, 2, 2, 2),
         time_pools: tuple[int, ...] = (2, 2, 2, 2, 2, 3, 3),
         pool: Callable[[int], TimePool] = MaxPool,
+        class_attention: bool = False,
         dropout: float = 0.5,
     ) -> None:
         channels = tuple(channels)
@@ -173,6 +180,7 @@ class HarmonicCNN(Head):
             },
             embedding_dim=channels[-1],
             frame_step=math.prod(time_pools),
+            class_attention=class_attention,
         )
 
 

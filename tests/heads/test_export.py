@@ -22,6 +22,7 @@ from audiocls.classifier import Classifier
 from audiocls.frontends import MelSpectrogram, Spectrogram, Waveform
 from audiocls.heads import Head
 from audiocls.heads.blocks import Recurrent
+from audiocls.heads.class_attention import ClassAttention
 from audiocls.heads.map_pools import AdaptiveFrames, AvgPoolMaps, MaxPoolMaps, WholeWindows
 from tests.heads.small import SMALL, skip_without_library
 from tests.heads.test_heads import HEADS, N_CLASSES, spectrograms
@@ -31,7 +32,7 @@ from tests.heads.test_heads import build as built
 SIZES = ((1, 1), (1, 7), (4, 1), (5, 46), (2, 130), (1, 3001))
 EXAMPLE = (3, 401)
 
-every_head = pytest.mark.parametrize("cls", HEADS, ids=lambda cls: cls.__name__)
+every_head = pytest.mark.parametrize("cls", HEADS, ids=lambda cls: cls.__qualname__)
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +41,9 @@ def forgotten() -> None:
     torch.compiler.reset()
 
 
-def assert_same(ours: Tensor, expected: Tensor, *, tolerance: float) -> None:
+def assert_same(ours: Tensor, expected: Tensor, *, tolerance: float, least_peak: float = 0.0) -> None:
     assert ours.shape == expected.shape
-    assert (ours - expected).abs().max() <= tolerance * expected.abs().max()
+    assert (ours - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=least_peak)
 
 
 def free(axis: int, *, least: int = 1) -> dict[int, object]:
@@ -134,9 +135,11 @@ def test_exports_with_any_batch_and_length(cls):
 def test_onnx_gives_the_same_numbers(cls, tmp_path):
     head = build(cls)
     graph = through_onnx(head, spectrograms(head, *reversed(EXAMPLE)), free(3), tmp_path / "head.onnx")
+    # of class attention, logits near 0 are differences of terms near 1
+    least_peak = 0.01 if isinstance(head.output, ClassAttention) else 0.0
     for n_clips, n_frames in SIZES:
-        spectrogram = spectrograms(head, n_frames, n_clips)
-        assert_same(graph(spectrogram), head(spectrogram), tolerance=1e-4)  # another library's float32 sums
+        x = spectrograms(head, n_frames, n_clips)
+        assert_same(graph(x), head(x), tolerance=1e-4, least_peak=least_peak)  # another library's float32 sums
 
 
 CLASSIFIERS = {

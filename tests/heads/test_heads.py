@@ -10,10 +10,24 @@ from torch.nn.functional import cross_entropy
 
 from audiocls import heads
 from audiocls.heads import Head
+from audiocls.heads.class_attention import ClassAttention
 from tests.heads.small import SMALL, skip_without_library
 
-HEADS = [getattr(heads, name) for name in heads.__all__ if name != "Head"]
 N_CLASSES = 5
+
+
+def attending(cls):
+    """The head with `class_attention`, in all else the same."""
+
+    def build(self, n_bins, num_classes, **settings):
+        cls.__init__(self, n_bins, num_classes, **settings, class_attention=True)
+
+    same = {"__init__": build, "__doc__": cls.__doc__, "__signature__": inspect.signature(cls)}
+    return type(cls.__name__, (cls,), same | {"__qualname__": f"{cls.__name__}-class_attention"})
+
+
+PLAIN = [getattr(heads, name) for name in heads.__all__ if name != "Head"]
+HEADS = PLAIN + [attending(cls) for cls in PLAIN if "class_attention" in inspect.signature(cls).parameters]
 
 
 def build(cls, n_bins=None, **settings) -> Head:
@@ -26,7 +40,7 @@ def spectrograms(head, n_frames, n_clips=4):
     return torch.randn(n_clips, head.n_channels, head.n_bins, n_frames)
 
 
-@pytest.fixture(params=HEADS, ids=lambda cls: cls.__name__)
+@pytest.fixture(params=HEADS, ids=lambda cls: cls.__qualname__)
 def cls(request):
     skip_without_library(request.param.__name__)
     return request.param
@@ -82,7 +96,8 @@ def test_embedding_feeds_the_last_layer(cls):
     head = build(cls).eval()
     spectrogram = spectrograms(head, 61, 2)
     embedding = head.embedding(spectrogram)
-    assert embedding.shape == (2, head.embedding_dim)
+    assert embedding.shape[:2] == (2, head.embedding_dim)
+    assert embedding.ndim == (3 if isinstance(head.output, ClassAttention) else 2)
     assert head.output(embedding).equal(head(spectrogram))
     assert head.forward_intermediates(spectrogram)["embedding"].equal(embedding)
 
@@ -92,9 +107,11 @@ def test_frame_logits(cls, n_frames):
     head = build(cls).eval()
     spectrogram = spectrograms(head, n_frames, 2)
     if head.frame_step is None:
+        assert "class_attention" not in inspect.signature(cls).parameters
         with pytest.raises(ValueError, match=f"{cls.__name__} cannot judge a frame by itself, so it has no frame_log"):
             head.frame_logits(spectrogram)
         return
+    assert "class_attention" in inspect.signature(cls).parameters
     logits = head.frame_logits(spectrogram)
     last = list(head.forward_intermediates(spectrogram).values())[-2]
     assert logits.shape == (2, N_CLASSES, last.shape[-1])
