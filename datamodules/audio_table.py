@@ -3,7 +3,7 @@
 | column | meaning |
 |---|---|
 | `path` | of the audio file, relative to the table's folder; the clip's id |
-| `label` | the class; several of them (`task: multilabel`) or numbers (`task: regression`) are separated by `\\|` |
+| `label` | the class; any number of tags (`task: multilabel`) or numbers (`task: regression`), separated by `\\|` |
 | `split` | optional: train, validation or test |
 | `fold` | optional, in place of `split`: a number, with the settings `fold` and `validation_fold` |
 | `group` | optional: what must stay on one side (artist, speaker, recording) |
@@ -22,7 +22,7 @@ import pandas as pd
 from datamodules.base import AudioDataModule
 from datamodules.decoding.sources import as_clip_ids
 from datamodules.splits import Task, fold_split, random_split
-from datamodules.tables import read_csv
+from datamodules.tables import read_own_csv
 
 
 class AudioTable(AudioDataModule):
@@ -31,7 +31,8 @@ class AudioTable(AudioDataModule):
     Args:
         store: folder written by tools/decode_to_hdf.py from the table.
         root: the CSV table.
-        task: "multiclass", "multilabel" for several labels a clip, or "regression" for numbers.
+        task: "multiclass", "multilabel" for any number of labels a clip (one tag in all is enough), or "regression" for
+            numbers.
         targets: names of the numbers, for regression.
         fold: value of the column `fold` that is the test.
         validation_fold: value of it that is the validation; left out, the one after `fold`.
@@ -124,8 +125,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     """The table, its columns but the paths as categories: a million rows share a few labels, splits and groups."""
     if not path.is_file():
         raise ValueError(f"table {str(path)!r} does not exist: set data.root to the CSV table")
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    written = read_csv(path, ("path", "label"), release="AudioTable", sep=separator, dtype=str, keep_default_na=False)
+    written = read_own_csv(path, ("path", "label"))
     # read as categories at once, "007" would become 7
     return written.astype({column: "category" for column in written if column != "path"})
 

@@ -220,11 +220,12 @@ def check_table(table: pd.DataFrame, *, task: Task = "multiclass", known_shared:
 
     Args:
         table: the clips.
-        task: labels are classes, or numbers for "regression".
+        task: labels are classes, of which "multiclass" needs two and "multilabel" one; numbers for "regression".
         known_shared: groups that the data set's official split is known to have on two sides: counted, not refused.
     Raises:
-        ValueError: for a clip listed twice, an unknown split, no training clips, fewer than two classes, a label in
-            validation or test that training never sees, a target that is no finite number, or a group on two sides.
+        ValueError: for a clip listed twice, an unknown split, no training clips, too few classes, one tag that every
+            training clip has, a label in validation or test that training never sees, a target that is no finite
+            number, or a group on two sides.
     """
     if table.empty:
         raise ValueError("the clip table is empty: no clip of the data set is in the store")
@@ -241,11 +242,11 @@ def check_table(table: pd.DataFrame, *, task: Task = "multiclass", known_shared:
     if task == "regression":
         _check_numbers(table)
     else:
-        _check_classes(table)
+        _check_classes(table, task)
     _check_groups(table, known_shared)
 
 
-def _check_classes(table: pd.DataFrame) -> None:
+def _check_classes(table: pd.DataFrame, task: Task) -> None:
     counts = {side: labels_of(table[table["split"] == side]).value_counts() for side in SPLITS}
     train = set(counts["train"].index[counts["train"] > 0])
     for side in SPLITS[1:]:
@@ -255,8 +256,20 @@ def _check_classes(table: pd.DataFrame) -> None:
                 f"label {unseen.index[0]!r} stands in {side} ({unseen.iloc[0]} clips) and never in train: move some of "
                 f"its clips to train or leave the label out"
             )
-    if len(train) < 2:
-        raise ValueError(f"at least two classes are needed, got {len(train)} ({', '.join(map(str, train))})")
+    if not train:
+        raise ValueError("no clip of train has a label: at least one class is needed")
+    if len(train) > 1:
+        return
+    (only,) = train
+    if task == "multiclass":
+        raise ValueError(
+            f"at least two classes are needed, got 1 ({only}): for one tag that a clip has or not, set data.task to "
+            "multilabel, and leave the label of clips without it empty"
+        )
+    if counts["train"][only] == (table["split"] == "train").sum():
+        raise ValueError(
+            f"every clip of train has the only label, {only!r}: add clips without it, their label left empty"
+        )
 
 
 def _check_numbers(table: pd.DataFrame) -> None:

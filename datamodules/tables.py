@@ -1,4 +1,7 @@
-"""Reading a data set's own tables, with one clear line for a wrong folder, a half-unpacked release, another CSV."""
+"""Reading tables, with one clear line for a wrong folder, a half-unpacked release, another CSV.
+
+`read_csv` is for the tables of a release, which can be unpacked again; `read_own_csv` for those that the user wrote.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def find_file(root: Path, *candidates: str, release: str) -> Path:
 
 
 def read_csv(path: Path, columns: Iterable[Hashable], *, release: str, **options: Any) -> pd.DataFrame:
-    """A CSV table that must have certain columns.
+    """A CSV table of a release, which must have certain columns.
 
     Args:
         path: of the table.
@@ -53,6 +56,43 @@ def read_csv(path: Path, columns: Iterable[Hashable], *, release: str, **options
         raise ValueError(
             f"{path} has no column {lacking[0]!r}, only {', '.join(map(str, written.columns))}: it is not the one of "
             f"{release}"
+        )
+    return written
+
+
+def read_own_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A table that the user has written: UTF-8, separated by commas, or by tabs where it is named .tsv; all of it text.
+
+    Args:
+        path: of the table, which exists.
+        columns: that it must have; more are kept.
+    Raises:
+        ValueError: if it cannot be read so, its rows have more fields than its header, or it lacks a column.
+    """
+    separator, called = ("\t", "tabs") if path.suffix.lower() == ".tsv" else (",", "commas")
+    header = f"its first line must name the columns {', '.join(columns)}"
+    try:
+        written = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not in UTF-8 ({error}): save it again in UTF-8") from None
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"{path} is empty: {header}") from None
+    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+        raise ValueError(
+            f"{path} cannot be read as a table ({' '.join(str(error).split())}): give each row as many fields as the "
+            f"header, separated by {called}, and put a field that holds one in double quotes"
+        ) from None
+    lacking = [column for column in columns if column not in written]
+    if lacking:
+        other = next((mark for mark in ",;\t" if mark != separator and mark in written.columns[0]), None)
+        raise ValueError(
+            f"{path} has no column {lacking[0]!r}, only {', '.join(map(str, written.columns))}: "
+            + (f"separate the columns by {called} in place of {other!r}" if other else header)
+        )
+    if not isinstance(written.index, pd.RangeIndex):  # pandas takes what is too many for names of the rows
+        raise ValueError(
+            f"{path} has rows with more fields than its header: name every column, and put a field that holds "
+            f"{called} in double quotes"
         )
     return written
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from datamodules.auditing.findings import Finding
 from datamodules.splits import SPLITS, Task, shared_groups
-from datamodules.tables import read_csv
+from datamodules.tables import read_own_csv
 
 _ABSENT_NAMED = 3
 
@@ -26,7 +26,7 @@ def read_clips(path: Path) -> tuple[pd.DataFrame, Task]:
     """
     if not path.is_file():
         raise ValueError(f"--table must be a CSV table, but {path} does not exist")
-    written = read_csv(path, ("path", "label"), release="a table of clips", dtype=str, keep_default_na=False)
+    written = read_own_csv(path, ("path", "label"))
     if written.empty:
         raise ValueError(f"{path} lists no clip: below its header there must be a row for each")
     table = pd.DataFrame({"clip_id": [PurePosixPath(name.replace("\\", "/")).as_posix() for name in written["path"]]})

@@ -137,7 +137,10 @@ def _read_table(table: Path) -> list[Source]:
         raise ValueError(f"{table} must be a CSV table in UTF-8, but: {error}") from None
     if "path" not in columns:
         has = f"it has {', '.join(columns)}" if columns else "it is empty"
-        raise ValueError(f"{table} must have a column path, {has}: rename the one that holds the files' paths")
+        raise ValueError(
+            f"{table} must have a column path, {has}: rename the one that holds the files' paths, and separate columns "
+            "by commas, or by tabs in a .tsv"
+        )
     if not listed:
         raise ValueError(f"{table} lists no file: below its header there must be a row for each")
     if "" in listed:

@@ -336,7 +336,9 @@ def test_audio_table_names_a_missing_column_an_unknown_file_and_an_unseen_label(
     with pytest.raises(ValueError, match=r"does not exist: set data.root to the CSV table"):
         _ = AudioTable(store, str(tmp_path / "nowhere.csv"), clip_seconds=0.1).table
     pd.DataFrame(rows).rename(columns={"label": "class"}).to_csv(table, index=False)
-    with pytest.raises(ValueError, match="has no column 'label', only path, class, split"):
+    with pytest.raises(
+        ValueError, match="has no column 'label', only path, class, split: its first line must name the columns path, l"
+    ):
         _ = AudioTable(store, str(table), clip_seconds=0.1).table
     pd.DataFrame([*rows, {"path": "new.wav", "label": "a", "split": "train"}]).to_csv(table, index=False)
     with pytest.raises(ValueError, match=r"1 of 13 clips are not in .*, such as 'new.wav'"):

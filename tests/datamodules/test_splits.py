@@ -218,7 +218,10 @@ def test_check_table_accepts_a_good_table_and_several_labels() -> None:
         (lambda t: t.assign(clip_id="same"), "clip 'same' is listed twice"),
         (lambda t: t.assign(split="tset"), "split must be one of train, validation, test, got 'tset'"),
         (lambda t: t.assign(split="test"), "no clip has the split 'train'"),
-        (lambda t: t.assign(label="only"), r"at least two classes are needed, got 1 \(only\)"),
+        (
+            lambda t: t.assign(label="only"),
+            r"at least two classes are needed, got 1 \(only\): .* set data.task to multilabel, .* without it empty$",
+        ),
         (
             lambda t: t.assign(label=t["label"].where(t["split"] != "test", "new")),
             r"label 'new' stands in test \(2 clips\) and never in train",
@@ -229,3 +232,14 @@ def test_check_table_accepts_a_good_table_and_several_labels() -> None:
 def test_check_table_refuses(change, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         check_table(change(good()))
+
+
+def test_one_tag_alone_needs_clips_with_it_and_clips_without() -> None:
+    """A tagger of one tag was refused like one class of several."""
+    tagged = good().assign(label=[("bird",) if i % 3 else () for i in range(12)])
+    check_table(tagged, task="multilabel")
+    always = tagged.assign(label=[("bird",)] * 8 + [()] * 4)
+    with pytest.raises(ValueError, match="every clip of train has the only label, 'bird': add clips without it"):
+        check_table(always, task="multilabel")
+    with pytest.raises(ValueError, match="no clip of train has a label: at least one class is needed"):
+        check_table(tagged.assign(label=[()] * 12), task="multilabel")

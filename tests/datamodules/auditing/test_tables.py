@@ -37,7 +37,7 @@ def test_several_labels_in_any_row_make_it_multilabel(tmp_path: Path) -> None:
     [
         ("path,class\na.wav,dog\n", "has no column 'label', only path, class"),
         ("path,label\n", "lists no clip: below its header"),
-        ("", "cannot be read as a table"),
+        ("", r"clips\.csv is empty: its first line must name the columns path, label$"),
     ],
 )
 def test_no_table_of_clips_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
