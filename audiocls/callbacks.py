@@ -1,7 +1,7 @@
 """Callbacks that make a run repeatable and stoppable: `StepSeed`, `GracefulStop` and `LastCheckpoint`.
 
 With batches whose order is a function of (seed, epoch) and a loader that keeps its place, they make a run that was
-stopped and resumed equal, bit for bit, to one that was not.
+stopped and resumed equal, bit for bit, to one that was not. `Progress` is for the eye alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, TQDMProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 
 
@@ -169,3 +169,13 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(aside, weights_only=False)  # on all processes, with a barrier behind it
         if trainer.is_global_zero:
             os.replace(aside, self.path)
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's progress bar without `v_num`, the last four letters of the run's id in W&B."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """What stands behind the bar: the losses and scores that the model logs for it."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics

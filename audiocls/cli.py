@@ -15,15 +15,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.accelerators import AcceleratorRegistry
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
 
-from audiocls.callbacks import GracefulStop, LastCheckpoint, StepSeed
+from audiocls.callbacks import GracefulStop, LastCheckpoint, Progress, StepSeed
 from audiocls.classifier import Classifier
 from audiocls.intervals import N_DRAWS, Intervals
 from audiocls.metrics import Evaluation, score_names
-from audiocls.report import RunReport
+from audiocls.report.callback import RunReport
 from audiocls.runs import CHECKPOINTS, find_checkpoint, read_checkpoint, unused, with_known_config
 from audiocls.terminal import meant, option_names, quiet_libraries, sentence, shortened, shown_classes
 from audiocls.tracking import RunLogger
@@ -134,6 +135,7 @@ class AudioCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Send everything of the run into its folder."""
         config = self.config[AudioCLI.command]
+        check_accelerator(config.trainer.accelerator)
         self.run_dir = Path(config.run_dir).absolute()
         config.trainer.default_root_dir = str(self.run_dir)
         if self.subcommand == "fit" and config.ckpt_path is None and rank_zero_only.rank == 0:
@@ -152,6 +154,8 @@ class AudioCLI(LightningCLI):
         given = self._get(self.config_init, "trainer", default={})
         self.report = RunReport(run_dir=self.run_dir, bootstrap_draws=config.bootstrap_draws)
         callbacks = [*(given.get("callbacks") or []), self.report]
+        if given.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(Progress())
         if self.subcommand == "fit":
             seed = config.seed_everything if isinstance(config.seed_everything, int) else 0
             callbacks += [StepSeed(seed=seed), GracefulStop(), *self._checkpoints(config)]
@@ -226,6 +230,17 @@ class AudioCLI(LightningCLI):
         paths = self.report.report_paths()
         for name, path in paths.items():
             sys.stdout.write(f"{name:>{max(map(len, paths))}}  {os.path.relpath(path)}\n")
+
+
+def check_accelerator(wanted: Any) -> None:
+    """Refuse an accelerator that torch does not see here, before anything is built."""
+    there = [kind for kind, entry in AcceleratorRegistry.items() if entry["accelerator"].is_available()]
+    kinds = {"cuda", "mps"} if wanted == "gpu" else {wanted} & set(AcceleratorRegistry)
+    if kinds and kinds.isdisjoint(there):
+        raise ValueError(
+            f"--trainer.accelerator {wanted} needs a device that torch does not see here: say --trainer.accelerator "
+            f"{' or '.join(['auto', *there])}"
+        )
 
 
 def check_monitor(monitor: str | None, *, unseen: bool) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import zipfile
+import zlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,11 +45,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint of ours, without running anything that stands in it.
 
     Raises:
-        ValueError: if it is no checkpoint, one that would have to run code to be read, or not one of audiocls.
+        ValueError: if it is damaged, no checkpoint, one that would have to run code to be read, or not one of audiocls.
     """
+    unreadable = (zipfile.BadZipFile, zlib.error, UnicodeDecodeError, pickle.UnpicklingError)
     try:
+        _check_sums(path)
         content = torch.load(path, weights_only=True, map_location="cpu")
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError) as error:
+    except (*unreadable, RuntimeError, EOFError, KeyError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise ValueError(
             f"{path} cannot be read as a checkpoint ({reason}): give one that audiocls has written"
@@ -56,6 +60,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "audiocls" not in content or recipe.get("_instantiator") != INSTANTIATOR:
         raise ValueError(f"{path} was not written by `audiocls fit`: give a checkpoint of one of its runs")
     return content
+
+
+def _check_sums(path: Path) -> None:
+    """Refuse a checkpoint whose bytes are not those that were written: torch reads a flipped bit as another weight."""
+    if not zipfile.is_zipfile(path):
+        return  # torch says what it is
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(
+            f"{path} is damaged: the checksum of {damaged} in it is wrong; take another copy of it, or the run's other "
+            "checkpoint (--ckpt_path best or last)"
+        )
 
 
 def run_config(checkpoint: Path) -> Path | None:

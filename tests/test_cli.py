@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import yaml
 
 from audiocls.__main__ import main
 from audiocls.classifier import Classifier
-from audiocls.runs import find_checkpoint, find_config, unused, with_known_config
+from audiocls.runs import find_checkpoint, find_config, read_checkpoint, unused, with_known_config
 from tests.conftest import make_store
 from tests.wandb_reader import read_offline_run
 
@@ -196,10 +197,66 @@ def test_several_labels_a_clip_train_test_and_predict(tones: Path, tone_files: P
         assert kept[f"p({tag})"] == pytest.approx(probability, abs=1e-5)
 
 
+def test_one_tag_alone_trains_tests_and_predicts(tones: Path, tone_files: Path, tmp_path: Path) -> None:
+    """At least two classes were asked for, whatever the task."""
+    rows = []
+    for file in sorted(tone_files.rglob("*.wav")):
+        pitch, number = file.stem.split("_")
+        split = {"8": "validation", "9": "test"}.get(number, "train")
+        rows.append({"path": f"{pitch}/{file.name}", "label": "high" if pitch == "high" else "", "split": split})
+    pd.DataFrame(rows).to_csv(tmp_path / "tags.csv", index=False)
+    tags = ["--data", "AudioTable", "--data.root", str(tmp_path / "tags.csv"), "--data.task", "multilabel"]
+    run_dir = tmp_path / "run"
+    assert fit(tones, run_dir, *tags, "--data.order", "balanced", "--trainer.logger", "false") == 0
+    assert run("test", "--run_dir", str(run_dir), "--bootstrap_draws", "40") == 0
+    scores = pd.read_csv(run_dir / "test_metrics.csv").iloc[-1]
+    assert scores["test/classes_scored"] == 1
+    assert 0 <= scores["test/auroc_macro"] == scores["test/auroc_micro"] <= 1
+    assert scores["test/f1_macro"] == scores["test/f1_micro"]
+    assert pd.read_csv(run_dir / "test_classes.csv")["class"].tolist() == ["high"]
+    clips, out = [str(tone_files / pitch / f"{pitch}_9.wav") for pitch in ("high", "low")], tmp_path / "out.csv"
+    assert run("predict", "--run_dir", str(run_dir), *clips, "--out", str(out)) == 0
+    predicted = pd.read_csv(out, keep_default_na=False)
+    assert predicted.columns.tolist() == ["path", "labels", "high"]
+    model = Classifier.load_from_checkpoint(run_dir / "checkpoints" / "best.ckpt", weights_only=True)
+    assert model.thresholds is not None
+    reached = predicted["high"] >= model.thresholds.item()
+    assert predicted["labels"].tolist() == ["high" if there else "" for there in reached]
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_any_precision_trains(precision: str, tones: Path, tmp_path: Path) -> None:
     assert fit(tones, tmp_path / "run", "--trainer.precision", precision, "--trainer.logger", "false") == 0
     assert pd.read_csv(tmp_path / "run" / "metrics.csv")["val/loss"].notna().all()
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "tpu"])
+def test_an_accelerator_that_is_not_there_says_what_to_type(
+    accelerator: str, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ended in "No supported gpu backend found!", whatever one was to do about that."""
+    for name in ("CUDAAccelerator", "MPSAccelerator", "XLAAccelerator"):
+        monkeypatch.setattr(f"pytorch_lightning.accelerators.{name}.is_available", staticmethod(lambda: False))
+    assert fit(tones, tmp_path / "run", "--trainer.accelerator", accelerator) == 2
+    *_, said = capsys.readouterr().err.splitlines()
+    assert said == (
+        f"audiocls: error: --trainer.accelerator {accelerator} needs a device that torch does not see here: "
+        "say --trainer.accelerator auto or cpu"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_progress_bar_shows_no_part_of_an_id(
+    tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It showed `v_num=3f2a`."""
+    bar = ["--trainer.enable_progress_bar", "true"]
+    assert fit(tones, tmp_path / "ours", *bar) == 0
+    shown = capsys.readouterr().out
+    assert "Epoch 1: 100%" in shown
+    assert "v_num" not in shown
+    own = ["--trainer.callbacks+", "TQDMProgressBar", "--trainer.callbacks.refresh_rate", "2"]
+    assert fit(tones, tmp_path / "own", *bar, *own) == 0  # there can be but one
 
 
 def test_a_split_without_clips_is_named(tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -370,6 +427,36 @@ def test_a_foreign_checkpoint_executes_nothing(
     for path in (plain, renamed):
         assert run("predict", "a.wav", "--ckpt_path", str(path)) == 2
         assert f"{path} was not written by `audiocls fit`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["predict", "a.wav"], ["test"], ["fit"]])
+def test_a_flipped_bit_in_a_checkpoint_is_found(
+    command: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was read as another weight, without a word."""
+    best, damaged = trained / "checkpoints" / "best.ckpt", tmp_path / "damaged.ckpt"
+    weight = torch.load(best, weights_only=True)["state_dict"]["head.output.weight"]
+    content = bytearray(best.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 5] ^= 1
+    damaged.write_bytes(content)
+    assert not torch.load(damaged, weights_only=True)["state_dict"]["head.output.weight"].equal(weight)
+    if command != ["predict", "a.wav"]:
+        command = [*command, "--config", str(trained / "config.yaml")]
+    assert run(*command, "--ckpt_path", str(damaged)) == 2
+    *_, said = capsys.readouterr().err.splitlines()
+    assert re.match(rf"audiocls: error: {damaged} is damaged: the checksum of \S+/data/\d+ in it is wrong; take", said)
+
+
+@pytest.mark.parametrize("find", ["index", "rindex"])
+def test_a_checkpoint_damaged_in_its_table_of_contents_ends_in_one_line(
+    find: str, trained: Path, tmp_path: Path
+) -> None:
+    content = bytearray((trained / "checkpoints" / "best.ckpt").read_bytes())
+    damaged = tmp_path / "damaged.ckpt"
+    content[getattr(content, find)(b"data.pkl")] ^= 0x80  # of the name beside the entry, or in the table: no UTF-8 now
+    damaged.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged\.ckpt cannot be read as a checkpoint \("):
+        read_checkpoint(damaged)
 
 
 def test_a_checkpoint_is_not_tested_at_another_sample_rate(

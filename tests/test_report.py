@@ -3,6 +3,8 @@
 import csv
 import itertools
 import json
+import subprocess
+import sys
 import wave
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +27,18 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from audiocls.intervals import bootstrap
 from audiocls.metrics import Evaluation, evaluate
-from audiocls.report import RunReport, figures, snapshot, style, tables
+from audiocls.report import figures, snapshot, style, tables
+from audiocls.report.callback import RunReport
 from audiocls.tracking import RunLogger
 from tests.wandb_reader import read_offline_run
 
 N_CLIPS = 40
+
+
+def test_the_style_of_charts_loads_without_torch() -> None:
+    """The package took Lightning in for it, seven seconds for the chart of a tool."""
+    code = "import sys, audiocls.report.style; sys.exit(bool({'torch', 'pytorch_lightning'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def synthetic(

@@ -1,5 +1,4 @@
-"""What a run writes into its folder and shows in W&B: tables, figures and the clips it got wrong."""
+"""What a run writes into its folder and shows in W&B: tables, figures and the clips it got wrong.
 
-from audiocls.report.callback import RunReport
-
-__all__ = ["RunReport"]
+Nothing is imported here: `style`, which draws the charts of the tools as well, answers without torch.
+"""
