@@ -117,7 +117,7 @@ def _take(typing: Any, array: Any, index: Any, step: Any) -> Any:
 
 @_instruction
 def _transpose(typing: Any, source: Any, index: Any, step: Any, target: Any, place: Any, stride: Any) -> Any:
-    """Sixteen rows of sixteen numbers, `step` apart from `index` on, become columns of rows `stride` apart at `place`."""
+    """Sixteen rows of sixteen numbers, `step` apart from `index` on, become columns: rows `stride` apart at `place`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         def row(kind: Any, array: Any, start: Any, apart: Any, number: int) -> Any:
