@@ -59,10 +59,14 @@ class Frontend(nn.Module, ABC):
         """Energies of the bins, before compression.
 
         Args:
-            waveform: shape (batch, channels, time), float32 in [-1, 1).
+            waveform: shape (batch, channels, time), float32 in [-1, 1); int16 PCM where `takes_pcm` says so.
         Returns:
             Shape (batch, channels, n_bins, n_frames(time)), float32, non-negative.
         """
+
+    def takes_pcm(self, waveform: Tensor) -> bool:
+        """Whether `energy` takes this waveform as it is, int16, because it makes it float32 where it reads it."""
+        return False
 
     @abstractmethod
     def n_frames(self, n_samples: int) -> int:
@@ -131,7 +135,7 @@ class Frontend(nn.Module, ABC):
         """
         _check_waveform(waveform)
         with _autocast_off(waveform.device.type), _full_float32():
-            energy = self.energy(functional.pcm_to_float(waveform))
+            energy = self.energy(waveform if self.takes_pcm(waveform) else functional.pcm_to_float(waveform))
             _check_finite(energy, waveform)
             return self.normalization(self.compression(energy))
 

@@ -45,6 +45,10 @@ class SpectralFrontend(Frontend):
             return self.spectrum.through(waveform, self.filterbank)
         return self.filterbank(self.spectrum(waveform))
 
+    def takes_pcm(self, waveform: Tensor) -> bool:
+        """Whether the spectrum takes this waveform as int16."""
+        return self.spectrum.takes_pcm(waveform)
+
     def n_frames(self, n_samples: int) -> int:
         """Number of frames of a waveform of `n_samples` samples."""
         return self.spectrum.n_frames(n_samples)

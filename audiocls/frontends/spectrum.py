@@ -2,8 +2,8 @@
 
 Three ways lead to the same numbers from one set of parameters. `fft` is the fast transform; on a processor, and where
 nothing in it is learnt, it is taken sixteen frames at a time, which stay in the cache. `matmul` is a product with
-cosines and sines: these can be learnt, and it leaves for runtimes without a Fourier transform. Which one is taken is
-decided here alone.
+cosines and sines: these can be learnt, and it leaves for runtimes without a Fourier transform. `fused` is one kernel
+for the whole way on a GPU. Which one is taken is decided here alone.
 """
 
 from typing import Literal
@@ -17,7 +17,7 @@ from audiocls.frontends.filterbank import Filterbank
 from audiocls.frontends.window import LearnableWindow, Window
 from audiocls.functional import FilterGroups, PadMode, WindowSpec
 
-Path = Literal["fft", "matmul"]
+Path = Literal["fft", "matmul", "fused"]
 
 
 class Spectrum(nn.Module):
@@ -31,11 +31,14 @@ class Spectrum(nn.Module):
         center: whether frame i is centred on sample i * hop_length (else it begins there).
         pad_mode: what stands outside the clip where `center` needs it: "constant" (zeros) or "reflect".
         power: 2.0 for power, 1.0 for magnitude.
-        path: "fft" or "matmul"; None is "matmul" where the kernels are learnt, else "fft".
+        path: "fft", "matmul" or "fused"; None is "matmul" where the kernels are learnt, else "fused" where the waveform
+            is on a GPU and `functional.why_not_fused` has no reason against it, else "fft". What is exported or goes
+            through torch.func takes "fft" then, too.
         learnable_window: whether every sample of the window is learnt, or, with "length", how long a Hann window is.
         learnable_kernels: whether the cosines and sines of the transform are learnt.
     Raises:
-        ValueError: if a length is out of range, or `window`, `pad_mode`, `power` or `path` is not one of those above.
+        ValueError: if a length is out of range, or `window`, `pad_mode`, `power` or `path` is not one of those above,
+            or `path` is "fused" and `n_fft`, learnt kernels or, in a call, the device do not go with it.
 
     >>> Spectrum(n_fft=512, hop_length=160)(torch.zeros(2, 1, 16000)).shape
     torch.Size([2, 1, 257, 101])
@@ -70,7 +73,7 @@ class Spectrum(nn.Module):
         self.center = center
         self.pad_mode: PadMode = pad_mode
         self.power = power
-        self.path = _chosen(path, learnable_kernels)
+        self.path = _chosen(path, learnable_kernels, n_fft)
         self.window = Window(window, self.win_length, n_fft=n_fft, learnable=learnable_window)
         if learnable_kernels:
             self.kernels = nn.Parameter(functional.dft_kernels(n_fft))
@@ -84,6 +87,8 @@ class Spectrum(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveform (batch, channels, time), float32, to power or magnitude (batch, channels, freq, frames)."""
+        if self._fuses(waveform):
+            return self._fused(waveform)
         # One dimension of clips in the transform, two in what follows: torch.export then leaves batch and time free.
         return self._power(waveform.flatten(end_dim=-2)).unflatten(0, waveform.shape[:-1])
 
@@ -92,10 +97,16 @@ class Spectrum(nn.Module):
 
         The same as `filterbank(spectrum(waveform))`, and quicker where the spectrum need not be kept.
         """
+        if self._fuses(waveform):
+            return self._fused(waveform, filterbank.weight)
         clips, window = waveform.flatten(end_dim=-2), self.window()
         if self._fits_lanes(clips, window) and not has_tangent(weight := filterbank.weight):
             return self._in_lanes(clips, window, weight, filterbank.groups).unflatten(0, waveform.shape[:-1])
         return filterbank(self(waveform))
+
+    def takes_pcm(self, waveform: Tensor) -> bool:
+        """Whether this waveform may come as it is, int16, because it is made float32 where it is read."""
+        return waveform.dtype == torch.int16 and self._fuses(waveform)
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
@@ -112,10 +123,35 @@ class Spectrum(nn.Module):
         power = self._dense(clips, window) if self.path == "matmul" else self._fast(clips, window)
         return functional.magnitude(power) if self.power == 1.0 else power
 
+    def _fuses(self, waveform: Tensor) -> bool:
+        """Whether the kernel takes a waveform: it was asked for by name, or nothing was asked for and it can."""
+        if self.path == "fused":
+            if reason := functional.why_not_fused(self.n_fft, waveform):
+                raise ValueError(reason)
+            return True
+        return (
+            self.path is None
+            and waveform.is_cuda
+            and not _leaves_or_transforms(waveform)
+            and functional.why_not_fused(self.n_fft, waveform) is None
+        )
+
+    def _fused(self, waveform: Tensor, weight: Tensor | None = None) -> Tensor:
+        return functional.fused_energy(
+            waveform,
+            weight,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            window=self.window(),
+            center=self.center,
+            pad_mode=self.pad_mode,
+            power=self.power,
+        )
+
     def _fits_lanes(self, clips: Tensor, window: Tensor) -> bool:
         """Whether many frames may be taken at a time: on a processor, with nothing to trace, and no gradient."""
         return (
-            self.path == "fft"
+            self.path in (None, "fft")
             and clips.dtype == torch.float32
             and is_plain(clips, window)
             and functional.fits_lanes(self.n_fft)
@@ -167,12 +203,22 @@ class Spectrum(nn.Module):
         return power.transpose(-1, -2).contiguous().transpose(-1, -2)
 
 
-def _chosen(path: Path | None, learnable_kernels: bool) -> Path:
-    if path not in (None, "fft", "matmul"):
-        raise ValueError(f"path must be 'fft', 'matmul' or None, got {path!r}")
-    if learnable_kernels and path == "fft":
-        raise ValueError("path must be 'matmul' or None where learnable_kernels is true, got 'fft'")
-    return path or ("matmul" if learnable_kernels else "fft")
+def _leaves_or_transforms(waveform: Tensor) -> bool:
+    """Whether a graph is made that will run elsewhere, or a call is asked for more than the kernel's first gradient."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    # no public name tells vmap, grad and jvp
+    return torch._C._are_functorch_transforms_active() or has_tangent(waveform)
+
+
+def _chosen(path: Path | None, learnable_kernels: bool, n_fft: int) -> Path | None:
+    if path not in (None, "fft", "matmul", "fused"):
+        raise ValueError(f"path must be 'fft', 'matmul', 'fused' or None, got {path!r}")
+    if learnable_kernels and path in ("fft", "fused"):
+        raise ValueError(f"path must be 'matmul' or None where learnable_kernels is true, got {path!r}")
+    if path == "fused" and (reason := functional.why_not_fused(n_fft)):
+        raise ValueError(reason)
+    return "matmul" if learnable_kernels else path
 
 
 def _within_n_fft(name: str, length: int, n_fft: int) -> int:

@@ -45,6 +45,7 @@ from audiocls.functional.framing import (
     window,
     window_in_frame,
 )
+from audiocls.functional.fused import fused_energy, why_not_fused
 from audiocls.functional.gammatone import gammatone_filterbank, gammatone_frequencies
 from audiocls.functional.icqt import icqt
 from audiocls.functional.impulse_responses import gabor, gaussian_window, windowed_sinc
@@ -99,6 +100,7 @@ __all__ = [
     "fft_convolve",
     "filter_groups",
     "fits_lanes",
+    "fused_energy",
     "gabor",
     "gammatone_filterbank",
     "gammatone_frequencies",
@@ -132,6 +134,7 @@ __all__ = [
     "stft",
     "stretched_hann",
     "triangular_filterbank",
+    "why_not_fused",
     "window",
     "window_in_frame",
     "windowed_sinc",

@@ -150,7 +150,7 @@ def test_filterbanks_are_copies_and_the_start_stays() -> None:
         ({"pad_mode": "circular"}, "pad_mode must be 'constant' or 'reflect', got 'circular'"),
         ({"window": "hannn"}, "window must be a name that scipy.signal.get_window takes"),
         ({"mel_scale": "bark"}, "mel_scale must be 'slaney' or 'htk', got 'bark'"),
-        ({"path": "dft"}, "path must be 'fft', 'matmul' or None, got 'dft'"),
+        ({"path": "dft"}, "path must be 'fft', 'matmul', 'fused' or None, got 'dft'"),
         ({"path": "fft", "learnable_kernels": True}, "path must be 'matmul' or None where learnable_kernels is true"),
         (
             {"window": "hamming", "learnable_window": "length"},

@@ -1,0 +1,366 @@
+"""The way from waveform to energies on a GPU by one kernel, without padded samples, frames or a spectrum in memory.
+
+The kernel is in `fused_kernels`; here is the operator around it, which torch.compile and torch.export take as one node,
+and its way back. Of the power P[k] = |X[k]|², X the transform of a frame x times the window w, and of energies
+E[m] = sum over k of W[m, k] P[k], with G the gradient of E:
+
+    dW[m, k] = sum over frames of G[m] P[k]                 P is computed again, by the kernel
+    dP[k]    = sum over m of G[m] W[m, k]                   for magnitudes |X| divided by 2 |X|
+    d(x w)   = sum over k <= N / 2 of 2 dP[k] Re(X[k] e^(2 pi i k n / N)),    the inverse transform of dP X
+    dw       = sum over frames of x d(x w),                 dx = w d(x w), frames added where they overlap
+
+Only waveform, window and filterbank are kept from the way forth. The way back goes through parts of 4 million numbers,
+which stay in the cache of a large GPU, and adds them up in order: the same numbers give the same gradient, bit by bit.
+All that a learnt filterbank needs is the kernel and a product; the gradients of window and waveform take the spectrum
+itself, and are left to torch's own transforms. There is no second derivative: path "fft" has it. The logarithm and what
+else comes after the energies is left to others: it goes over a fifth of the numbers once more, with its own parameters.
+Forth, all is float32 in full; products on the way back are what torch.set_float32_matmul_precision makes of products.
+"""
+
+import os
+import shutil
+import sysconfig
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from audiocls.functional.framing import PadMode, n_frames, pad, pad_to_frames, window_in_frame
+from audiocls.functional.scaling import pcm_to_float
+from audiocls.functional.stft import power_spectrum, stft
+
+_PART = 2**22  # numbers in frames that the way back holds at a time, 16 MiB
+
+
+def why_not_fused(n_fft: int, waveform: Tensor | None = None) -> str | None:
+    """What keeps the kernel from a transform, in a sentence for the user; None where nothing does.
+
+    Args:
+        n_fft: length of a frame and of the transform, in samples.
+        waveform: that is to be transformed; None asks only whether any could be.
+    Returns:
+        The reason, with the way out.
+
+    >>> why_not_fused(400)
+    "n_fft must be a power of two from 256 to 4096 for path 'fused', got 400: change it or set path to 'fft'"
+    """
+    if n_fft not in (256, 512, 1024, 2048, 4096):
+        rule = "n_fft must be a power of two from 256 to 4096 for path 'fused'"
+        return f"{rule}, got {n_fft}: change it or set path to 'fft'"
+    if waveform is None:
+        return None
+    if waveform.dtype not in (torch.float32, torch.int16):
+        return f"waveform must be float32 or int16 for path 'fused', got {waveform.dtype}: convert it to float32"
+    return _why_not_on(waveform.device)
+
+
+@torch.compiler.assume_constant_result
+def _why_not_on(device: torch.device) -> str | None:
+    return _lacking(device)
+
+
+@lru_cache
+def _lacking(device: torch.device) -> str | None:
+    if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+        return None  # Triton runs kernels on the processor, one operation after another, to test them
+    if device.type != "cuda" or torch.version.cuda is None:
+        return f"path 'fused' needs a CUDA device, got a waveform on {device}: move it to one or set path to 'fft'"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        name = torch.cuda.get_device_name(device)
+        return f"path 'fused' needs a GPU of compute capability 8.0 or above, got {name}: set path to 'fft'"
+    if find_spec("triton") is None:
+        return "path 'fused' needs the package triton, which is not installed: install it or set path to 'fft'"
+    # With these Triton builds, at its first kernel, what starts kernels.
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "path 'fused' needs a C compiler to start kernels: install gcc, set CC, or set path to 'fft'"
+    if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return "path 'fused' needs Python's headers to start kernels: install python3-dev or set path to 'fft'"
+    return None
+
+
+def fused_energy(
+    waveform: Tensor,
+    filterbank: Tensor | None = None,
+    *,
+    n_fft: int,
+    hop_length: int,
+    window: Tensor,
+    center: bool = True,
+    pad_mode: PadMode = "constant",
+    power: float = 2.0,
+) -> Tensor:
+    """Power (or magnitude) of the short-time Fourier transform, through a filterbank where there is one.
+
+    On a device that the kernel does not run on, which `why_not_fused` tells, the same numbers come from `stft`.
+
+    Args:
+        waveform: shape (..., time), float32 in [-1, 1) or int16 PCM.
+        filterbank: shape (n_bins, n_fft // 2 + 1), float32; None leaves the bins of the transform.
+        n_fft: length of a frame and of the transform, in samples: a power of two from 256 to 4096.
+        hop_length: distance between frames, in samples.
+        window: shape (win_length,), win_length at most n_fft; a shorter one stands in the middle of the frame.
+        center: whether frame i is centred on sample i * hop_length (else it begins there).
+        pad_mode: what stands outside the clip where `center` needs it: "constant" (zeros) or "reflect".
+        power: 2.0 for power, 1.0 for magnitude.
+    Returns:
+        Shape (..., n_bins, frames), float32; differentiable once in waveform, filterbank and window.
+    Raises:
+        ValueError: as `stft`, or if `n_fft`, `pad_mode`, `power` or a shape is not one of those above.
+        TypeError: if `waveform` is neither float32 nor int16.
+
+    >>> fused_energy(torch.zeros(2, 1000), n_fft=512, hop_length=100, window=torch.ones(400)).shape
+    torch.Size([2, 257, 11])
+    """
+    if reason := why_not_fused(n_fft):
+        raise ValueError(reason)
+    if waveform.dtype not in (torch.float32, torch.int16):
+        raise TypeError(f"waveform must be float32 or int16, got {waveform.dtype}: convert it to float32")
+    if filterbank is not None and filterbank.shape[1:] != (n_fft // 2 + 1,):
+        raise ValueError(
+            f"filterbank must have n_fft // 2 + 1 = {n_fft // 2 + 1} columns, got shape {tuple(filterbank.shape)}"
+        )
+    if pad_mode not in ("constant", "reflect"):
+        raise ValueError(f"pad_mode must be 'constant' or 'reflect', got {pad_mode!r}")
+    if power not in (1.0, 2.0):
+        raise ValueError(f"power must be 2.0 (power) or 1.0 (magnitude), got {power}")
+    n_frames(waveform.shape[-1], n_fft=n_fft, hop_length=hop_length, center=center)  # raises for too short a clip
+    window = window_in_frame(window.to(torch.float32), n_fft)
+    filterbank = None if filterbank is None else filterbank.to(torch.float32)
+    energy: Tensor = _energy(waveform, window, filterbank, hop_length, center, pad_mode == "reflect", power == 1.0)
+    return energy
+
+
+class _Frames(NamedTuple):
+    """Waveforms (clips, time), a window as long as a frame, and how frames are taken and measured."""
+
+    waveform: Tensor
+    window: Tensor
+    hop_length: int
+    center: bool
+    mirrored: bool
+    magnitudes: bool
+
+    @property
+    def n_fft(self) -> int:
+        return len(self.window)
+
+    @property
+    def number(self) -> int:
+        """Frames of each clip."""
+        return n_frames(self.waveform.shape[-1], n_fft=self.n_fft, hop_length=self.hop_length, center=self.center)
+
+    @property
+    def left(self) -> int:
+        return self.n_fft // 2 if self.center else 0
+
+    @property
+    def pad_mode(self) -> PadMode:
+        return "reflect" if self.mirrored else "constant"
+
+    @property
+    def have_kernel(self) -> bool:
+        return _why_not_on(self.waveform.device) is None
+
+    def by_kernel(self, filterbank: Tensor | None, clips: slice = slice(None), some: range | None = None) -> Tensor:
+        """Energies (clips, n_bins, frames) of all frames, or of some frames of some clips."""
+        from audiocls.functional import fused_kernels  # noqa: PLC0415  triton is not everywhere, and slow to load
+
+        return fused_kernels.energy(
+            self.waveform[clips],
+            filterbank,
+            frames=range(self.number) if some is None else some,
+            hop_length=self.hop_length,
+            window=self.window,
+            left=self.left,
+            pad_mode=self.pad_mode,
+            magnitudes=self.magnitudes,
+        )
+
+    def spectrum(self) -> Tensor:
+        """Complex, shape (clips, n_freqs, frames), without the kernel."""
+        return stft(
+            pcm_to_float(self.waveform),
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            window=self.window,
+            center=self.center,
+            pad_mode=self.pad_mode,
+        )
+
+    def measure(self, spectrum: Tensor) -> Tensor:
+        """Power or magnitude of a spectrum."""
+        power = power_spectrum(spectrum)
+        return power.sqrt() if self.magnitudes else power
+
+    def parts(self) -> Iterator[tuple[slice, range]]:
+        """All frames cut into parts: several whole clips each, or some frames of one."""
+        length = max(min(_PART // self.n_fft, self.number), 1)
+        clips = max(_PART // (self.n_fft * length), 1)
+        for first in range(0, len(self.waveform), clips):
+            for start in range(0, self.number, length):
+                yield slice(first, first + clips), range(start, min(start + length, self.number))
+
+    def filterbank_gradient(self, grad: Tensor) -> Tensor:
+        """Gradient of the filterbank alone, by the kernel; `grad` is that of the energies."""
+        total = grad.new_zeros(grad.shape[1], self.n_fft // 2 + 1)
+        for clips, some in self.parts():
+            power = self.by_kernel(None, clips, some)
+            total = torch.addbmm(total, grad[clips, :, some.start : some.stop], power.transpose(1, 2))
+        return total
+
+    def gradients(
+        self, grad: Tensor, filterbank: Tensor | None, asked: tuple[bool, bool, bool]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of waveform, window and filterbank, by spectra; empty where they are not asked for."""
+        of_waveform, of_window, of_filterbank = asked
+        padded = pad_to_frames(
+            pcm_to_float(self.waveform),
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            center=self.center,
+            pad_mode=self.pad_mode,
+        )
+        d_padded = torch.zeros_like(padded) if of_waveform else grad.new_empty(0)
+        d_window = torch.zeros_like(self.window) if of_window else grad.new_empty(0)
+        d_filterbank = torch.zeros_like(filterbank) if of_filterbank and filterbank is not None else grad.new_empty(0)
+        for clips, some in self.parts():
+            reach = slice(some.start * self.hop_length, some[-1] * self.hop_length + self.n_fft)
+            frames = padded[clips, reach].unfold(-1, self.n_fft, self.hop_length)  # (clips, frames, n_fft)
+            spectrum = torch.fft.rfft(frames * self.window)
+            measured, slope = self.measure(spectrum), grad[clips, :, some.start : some.stop]
+            if of_filterbank:
+                d_filterbank = torch.addbmm(d_filterbank, slope, measured)
+            slope = slope.transpose(1, 2)
+            d_windowed = self._through_transform(
+                slope if filterbank is None else slope @ filterbank, measured, spectrum
+            )
+            if of_window:
+                d_window += (frames * d_windowed).sum(dim=(0, 1))
+            if of_waveform:
+                shape = padded[clips, reach].shape
+                d_padded[clips, reach] += torch.ops.aten.unfold_backward(
+                    d_windowed * self.window, shape, 1, self.n_fft, self.hop_length
+                )
+        return self._unpadded(d_padded) if of_waveform else d_padded, d_window, d_filterbank
+
+    def _through_transform(self, slope: Tensor, measured: Tensor, spectrum: Tensor) -> Tensor:
+        """Gradient of windowed frames from that of their power or magnitude, (clips, frames, n_freqs)."""
+        if self.magnitudes:
+            slope = torch.where(measured > 0, slope / (2 * measured), 0.0)
+        # The inverse transform takes each bin but the first and the last twice, for its mirror.
+        slope = torch.cat((2 * slope[..., :1], slope[..., 1:-1], 2 * slope[..., -1:]), dim=-1)
+        return torch.fft.irfft(slope * spectrum, n=self.n_fft, norm="forward")
+
+    def _unpadded(self, padded: Tensor) -> Tensor:
+        """Gradient of waveforms from that of padded ones: what stands outside is added to what it was made of."""
+        time = self.waveform.shape[-1]
+        inside = padded[:, self.left : self.left + time]
+        if not (self.center and self.mirrored):
+            return inside.contiguous()
+        source = pad(torch.arange(time, device=padded.device), self.left, self.left, "reflect")
+        # Sorted by torch before it is added up, so that the sums have one order.
+        return padded.new_zeros(time, len(padded)).index_put_((source,), padded.t(), accumulate=True).t().contiguous()
+
+
+@torch.library.custom_op("audiocls::fused_energy", mutates_args=())
+def _energy(
+    waveform: Tensor,
+    window: Tensor,
+    filterbank: Tensor | None,
+    hop_length: int,
+    center: bool,
+    mirrored: bool,
+    magnitudes: bool,
+) -> Tensor:
+    """Energies (..., n_bins, frames) of waveforms (..., time) with a window as long as a frame."""
+    frames = _Frames(waveform.reshape(-1, waveform.shape[-1]), window, hop_length, center, mirrored, magnitudes)
+    with torch.autocast(waveform.device.type, enabled=False):
+        if frames.have_kernel:
+            energy = frames.by_kernel(filterbank)
+        else:
+            energy = frames.measure(frames.spectrum())
+            energy = (energy if filterbank is None else filterbank @ energy).contiguous()
+    return energy.view(*waveform.shape[:-1], *energy.shape[1:])
+
+
+@_energy.register_fake
+def _(
+    waveform: Tensor,
+    window: Tensor,
+    filterbank: Tensor | None,
+    hop_length: int,
+    center: bool,
+    mirrored: bool,
+    magnitudes: bool,
+) -> Tensor:
+    n_bins = len(window) // 2 + 1 if filterbank is None else len(filterbank)
+    number = n_frames(waveform.shape[-1], n_fft=len(window), hop_length=hop_length, center=center)
+    return window.new_empty(*waveform.shape[:-1], n_bins, number)
+
+
+@torch.library.custom_op("audiocls::fused_energy_backward", mutates_args=())
+def _gradients(
+    grad: Tensor,
+    waveform: Tensor,
+    window: Tensor,
+    filterbank: Tensor | None,
+    hop_length: int,
+    center: bool,
+    mirrored: bool,
+    magnitudes: bool,
+    of_waveform: bool,
+    of_window: bool,
+    of_filterbank: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of waveform, window and filterbank; empty where they are not asked for."""
+    frames = _Frames(waveform.reshape(-1, waveform.shape[-1]), window, hop_length, center, mirrored, magnitudes)
+    grad = grad.reshape(-1, *grad.shape[-2:])
+    with torch.autocast(waveform.device.type, enabled=False):
+        if frames.have_kernel and not (of_waveform or of_window):
+            return grad.new_empty(0), grad.new_empty(0), frames.filterbank_gradient(grad)
+        of = (of_waveform, of_window, of_filterbank)
+        d_waveform, d_window, d_filterbank = frames.gradients(grad, filterbank, of)
+    return d_waveform.view(waveform.shape) if of_waveform else d_waveform, d_window, d_filterbank
+
+
+@_gradients.register_fake
+def _(
+    grad: Tensor,
+    waveform: Tensor,
+    window: Tensor,
+    filterbank: Tensor | None,
+    hop_length: int,
+    center: bool,
+    mirrored: bool,
+    magnitudes: bool,
+    of_waveform: bool,
+    of_window: bool,
+    of_filterbank: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    wanted = ((waveform, of_waveform), (window, of_window), (filterbank, of_filterbank))
+    made = [grad.new_empty(0) if of is None or not asked else grad.new_empty(of.shape) for of, asked in wanted]
+    return made[0], made[1], made[2]
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.hop_length, ctx.center, ctx.mirrored, ctx.magnitudes = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    settings = (ctx.hop_length, ctx.center, ctx.mirrored, ctx.magnitudes)
+    asked = ctx.needs_input_grad[:3]
+    made = _gradients(grad, *ctx.saved_tensors, *settings, *asked)
+    return *(one if wanted else None for one, wanted in zip(made, asked, strict=True)), None, None, None, None
+
+
+def _no_second(ctx: Any, *grads: Tensor) -> None:
+    raise RuntimeError("path 'fused' has no second derivative: set path to 'fft'")
+
+
+_energy.register_autograd(_backward, setup_context=_keep)
+_gradients.register_autograd(_no_second)

@@ -1,0 +1,21 @@
+"""Tests of Triton kernels on a processor, by Triton's interpreter: numbers as on a GPU, one operation after another.
+
+Triton decides for it or against it when it is imported, so that such tests have a process of their own. Their files are
+called `interpreted_*.py`, which pytest does not gather by itself.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run_interpreted(tests: Path) -> None:
+    """Run a file of tests in the interpreter; an AssertionError shows what failed there."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--tb=short", str(tests)]
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    environment.pop("PYTEST_XDIST_WORKER", None)
+    ended = subprocess.run(command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
+    assert " passed" in ended.stdout, ended.stdout
+    assert "skipped" not in ended.stdout, ended.stdout
