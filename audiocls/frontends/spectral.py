@@ -46,8 +46,11 @@ class SpectralFrontend(Frontend):
         return self.filterbank(self.spectrum(waveform))
 
     def takes_pcm(self, waveform: Tensor) -> bool:
-        """Whether the spectrum takes this waveform as int16."""
-        return self.spectrum.takes_pcm(waveform)
+        """Whether the spectrum takes this waveform as int16, and is the first to see it."""
+        if type(self).energy is not SpectralFrontend.energy:
+            return False
+        n_bins = len(self.filterbank.start) if isinstance(self.filterbank, Filterbank) else None
+        return self.spectrum.takes_pcm(waveform, n_bins)
 
     def n_frames(self, n_samples: int) -> int:
         """Number of frames of a waveform of `n_samples` samples."""

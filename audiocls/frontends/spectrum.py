@@ -6,6 +6,7 @@ cosines and sines: these can be learnt, and it leaves for runtimes without a Fou
 for the whole way on a GPU. Which one is taken is decided here alone.
 """
 
+import warnings
 from typing import Literal
 
 import torch
@@ -86,8 +87,11 @@ class Spectrum(nn.Module):
         return functional.n_frames(n_samples, n_fft=self.n_fft, hop_length=self.hop_length, center=self.center)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Waveform (batch, channels, time), float32, to power or magnitude (batch, channels, freq, frames)."""
-        if self._fuses(waveform):
+        """Waveform (batch, channels, time) to power or magnitude (batch, channels, freq, frames).
+
+        It is float32, or int16 where `takes_pcm` says so.
+        """
+        if self._fuses(waveform, None):
             return self._fused(waveform)
         # One dimension of clips in the transform, two in what follows: torch.export then leaves batch and time free.
         return self._power(waveform.flatten(end_dim=-2)).unflatten(0, waveform.shape[:-1])
@@ -97,16 +101,23 @@ class Spectrum(nn.Module):
 
         The same as `filterbank(spectrum(waveform))`, and quicker where the spectrum need not be kept.
         """
-        if self._fuses(waveform):
+        if self._fuses(waveform, len(filterbank.start)):
             return self._fused(waveform, filterbank.weight)
         clips, window = waveform.flatten(end_dim=-2), self.window()
         if self._fits_lanes(clips, window) and not has_tangent(weight := filterbank.weight):
             return self._in_lanes(clips, window, weight, filterbank.groups).unflatten(0, waveform.shape[:-1])
         return filterbank(self(waveform))
 
-    def takes_pcm(self, waveform: Tensor) -> bool:
-        """Whether this waveform may come as it is, int16, because it is made float32 where it is read."""
-        return waveform.dtype == torch.int16 and self._fuses(waveform)
+    def takes_pcm(self, waveform: Tensor, n_bins: int | None = None) -> bool:
+        """Whether this waveform may come as it is, int16, because it is made float32 where it is read.
+
+        Args:
+            waveform: shape (batch, channels, time).
+            n_bins: filters of the filterbank that it goes through; None is `forward`.
+        """
+        if waveform.dtype != torch.int16:
+            return False
+        return self._fuses(waveform, n_bins) or self._fits_lanes(waveform, self.window())
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
@@ -123,18 +134,28 @@ class Spectrum(nn.Module):
         power = self._dense(clips, window) if self.path == "matmul" else self._fast(clips, window)
         return functional.magnitude(power) if self.power == 1.0 else power
 
-    def _fuses(self, waveform: Tensor) -> bool:
+    def _fuses(self, waveform: Tensor, n_bins: int | None) -> bool:
         """Whether the kernel takes a waveform: it was asked for by name, or nothing was asked for and it can."""
         if self.path == "fused":
-            if reason := functional.why_not_fused(self.n_fft, waveform):
+            if reason := functional.why_not_fused(self.n_fft, waveform) or self._fault(waveform, n_bins):
                 raise ValueError(reason)
             return True
-        return (
-            self.path is None
-            and waveform.is_cuda
-            and not _leaves_or_transforms(waveform)
-            and functional.why_not_fused(self.n_fft, waveform) is None
-        )
+        if (
+            self.path is not None
+            or not waveform.is_cuda
+            or _leaves_or_transforms(waveform)
+            or functional.why_not_fused(self.n_fft, waveform)
+        ):
+            return False
+        if fault := self._fault(waveform, n_bins):
+            warnings.warn(f"{fault}, as is done now", RuntimeWarning, stacklevel=2)
+        return fault is None
+
+    def _fault(self, waveform: Tensor, n_bins: int | None) -> str | None:
+        """What a trial of the kernel on this device has shown; a graph and a fake tensor have none to try it on."""
+        if torch.compiler.is_compiling() or type(waveform) is not Tensor or not waveform.is_cuda:
+            return None
+        return functional.fused_fault(waveform.device, waveform.dtype, self.n_fft, n_bins, self.pad_mode, self.power)
 
     def _fused(self, waveform: Tensor, weight: Tensor | None = None) -> Tensor:
         return functional.fused_energy(
@@ -152,7 +173,7 @@ class Spectrum(nn.Module):
         """Whether many frames may be taken at a time: on a processor, with nothing to trace, and no gradient."""
         return (
             self.path in (None, "fft")
-            and clips.dtype == torch.float32
+            and clips.dtype in (torch.float32, torch.int16)
             and is_plain(clips, window)
             and functional.fits_lanes(self.n_fft)
         )

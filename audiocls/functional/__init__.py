@@ -45,7 +45,7 @@ from audiocls.functional.framing import (
     window,
     window_in_frame,
 )
-from audiocls.functional.fused import fused_energy, why_not_fused
+from audiocls.functional.fused import fused_energy, fused_fault, why_not_fused
 from audiocls.functional.gammatone import gammatone_filterbank, gammatone_frequencies
 from audiocls.functional.icqt import icqt
 from audiocls.functional.impulse_responses import gabor, gaussian_window, windowed_sinc
@@ -101,6 +101,7 @@ __all__ = [
     "filter_groups",
     "fits_lanes",
     "fused_energy",
+    "fused_fault",
     "gabor",
     "gammatone_filterbank",
     "gammatone_frequencies",

@@ -33,6 +33,7 @@ from audiocls.functional.framing import PadMode, n_frames, pad, pad_to_frames, w
 from audiocls.functional.scaling import pcm_to_float
 from audiocls.functional.stft import power_spectrum, stft
 
+_TOLERANCE = 1e-5  # of the peak; the kernel is within 6e-7, one product of TensorFloat-32 is off by 1e-3
 _PART = 2**22  # numbers in frames that the way back holds at a time, 16 MiB
 
 
@@ -80,6 +81,52 @@ def _lacking(device: torch.device) -> str | None:
     if not Path(sysconfig.get_path("include"), "Python.h").is_file():
         return "path 'fused' needs Python's headers to start kernels: install python3-dev or set path to 'fft'"
     return None
+
+
+def fused_fault(
+    device: torch.device, dtype: torch.dtype, n_fft: int, n_bins: int | None, pad_mode: PadMode, power: float
+) -> str | None:
+    """What is wrong with the kernel on this device, tried once with these settings; None where nothing is.
+
+    Compilers, drivers and GPUs to come may do what no test has seen; so the kernel is held against `stft` in float64,
+    on three clips of noise, before its numbers are taken for the first time.
+
+    Args:
+        device: a CUDA device that `why_not_fused` has no reason against.
+        dtype: of waveforms, torch.float32 or torch.int16.
+        n_fft: length of a frame, in samples.
+        n_bins: number of filters; None leaves the bins of the transform.
+        pad_mode: "constant" or "reflect".
+        power: 2.0 for power, 1.0 for magnitude.
+    Returns:
+        The fault, with the way out.
+    """
+    return _fault(device, dtype, n_fft, n_bins, pad_mode == "reflect", power == 1.0)
+
+
+@lru_cache(maxsize=256)
+def _fault(
+    device: torch.device, dtype: torch.dtype, n_fft: int, n_bins: int | None, mirrored: bool, magnitudes: bool
+) -> str | None:
+    draw = torch.Generator().manual_seed(0)
+    waveform = 0.2 * torch.randn(3, 20 * n_fft + 1, generator=draw)
+    waveform = (waveform.clamp(-1, 1) * 32767).to(torch.int16) if dtype == torch.int16 else waveform
+    filterbank = None
+    if n_bins is not None:
+        filterbank = torch.rand(n_bins, n_fft // 2 + 1, generator=draw).to(device)
+        filterbank[:, : n_fft // 8] = 0  # which the kernel leaves out
+    frames = _Frames(waveform.to(device), torch.hann_window(n_fft).to(device), n_fft // 3, True, mirrored, magnitudes)
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            ours = frames.by_kernel(filterbank).double()
+            doubled = frames._replace(waveform=pcm_to_float(frames.waveform).double(), window=frames.window.double())
+            expected = doubled.measure(doubled.spectrum())
+            expected = expected if filterbank is None else filterbank.double() @ expected
+            off = float((ours - expected).abs().max() / expected.max())
+    except Exception as error:  # noqa: BLE001  whatever the compiler and the driver raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"path 'fused' does not run on {device} ({said}): set path to 'fft'"
+    return None if off <= _TOLERANCE else f"path 'fused' is off by {off:.1e} of the peak on {device}: set path to 'fft'"
 
 
 def fused_energy(
@@ -182,8 +229,9 @@ class _Frames(NamedTuple):
 
     def spectrum(self) -> Tensor:
         """Complex, shape (clips, n_freqs, frames), without the kernel."""
+        waveform = self.waveform if self.waveform.dtype == torch.float64 else pcm_to_float(self.waveform)
         return stft(
-            pcm_to_float(self.waveform),
+            waveform,
             n_fft=self.n_fft,
             hop_length=self.hop_length,
             window=self.window,

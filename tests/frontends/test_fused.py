@@ -9,6 +9,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from audiocls import functional
 from audiocls.frontends import MFCC, Decibel, Log, MelSpectrogram, ParametricMel, Spectrogram
 from audiocls.functional import fused
 from tests.interpreter import run_interpreted
@@ -131,3 +132,17 @@ def test_on_a_gpu_it_is_path_fft(learnable: bool, compression: type[Log | Decibe
     for ours, expected in zip(*results[:2], strict=True):
         assert (ours - expected).abs().max() <= 1e-3 * expected.abs().max()
     assert torch.equal(results[2][0], results[0][0]), "left to choose, it takes the kernel"
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_where_the_kernel_is_found_wrong_it_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    pcm = (1e3 * torch.randn(2, 1, 8000, device="cuda")).to(torch.int16)
+    if reason := fused.why_not_fused(512, pcm):
+        pytest.skip(reason)
+    fault = "path 'fused' is off by 1.0e-01 of the peak on cuda:0: set path to 'fft'"
+    monkeypatch.setattr(functional, "fused_fault", lambda *_: fault)
+    with pytest.warns(RuntimeWarning, match=r"is off by 1\.0e-01 .*, as is done now"):
+        ours = build().to("cuda")(pcm)
+    assert torch.equal(ours, build(path="fft").to("cuda")(pcm))
+    with pytest.raises(ValueError, match=r"is off by 1\.0e-01"):
+        build(path="fused").to("cuda")(pcm)

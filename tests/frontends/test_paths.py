@@ -208,3 +208,24 @@ def test_parameter_that_is_not_finite_is_left_to_the_loss() -> None:
     with torch.no_grad():
         next(frontend.parameters()).fill_(float("nan"))
     assert not frontend(sweep(1, 1, 4000)).isfinite().any()
+
+
+@pytest.mark.parametrize("settings", [{}, {"learnable": True}, {"n_fft": 511, "hop_length": 77}], ids=str)
+def test_pcm_is_made_float_where_it_is_read(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    pcm, frontend = (sweep(2, 1, 4000) * 20000).to(torch.int16), build(**settings)
+    expected = frontend(functional.pcm_to_float(pcm))
+    converted = []
+    monkeypatch.setattr(functional, "pcm_to_float", lambda x: converted.append(x) or x.float() / 32768)
+    assert torch.equal(frontend(pcm), expected)
+    assert len(converted) == ("n_fft" in settings)  # what the quick path does not take is converted first
+
+
+def test_a_front_end_that_changes_the_waveform_is_given_floats() -> None:
+    class Louder(MelSpectrogram):
+        def energy(self, waveform: Tensor) -> Tensor:
+            return super().energy(2 * waveform)
+
+    pcm = (sweep(2, 1, 4000) * 10000).to(torch.int16)
+    made = Louder(SAMPLE_RATE, compression=NoCompression, normalization=NoNormalization)
+    plain = MelSpectrogram(SAMPLE_RATE, compression=NoCompression, normalization=NoNormalization)
+    assert_same_energies(made(pcm), 4 * plain(pcm))

@@ -236,3 +236,9 @@ def test_is_an_operator_as_torch_wants_it(learnt: bool) -> None:
     torch.library.opcheck(fused._energy, (waveform, window, weight, 77, True, True, not learnt))
     pcm = (waveform.detach() * 1000).to(torch.int16)
     torch.library.opcheck(fused._energy, (pcm, window, weight, 77, False, False, not learnt))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int16])
+@pytest.mark.parametrize(("n_bins", "power"), [(None, 1.0), (20, 2.0)])
+def test_its_own_trial_finds_no_fault(dtype: torch.dtype, n_bins: int | None, power: float) -> None:
+    assert functional.fused_fault(torch.device("cpu"), dtype, 256, n_bins, "reflect", power) is None

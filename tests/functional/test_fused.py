@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +279,31 @@ def test_kernel_on_a_gpu(n_fft: int, pad_mode: str, time: int) -> None:
             if not n_mels:
                 spectrum = fused_energy(waveform, **given)
                 assert ((spectrum - results[1][0]).abs() <= 2e-6 * peak).all()
+
+
+@pytest.fixture
+def no_trial_yet() -> Iterator[None]:
+    fused._fault.cache_clear()
+    yield
+    fused._fault.cache_clear()
+
+
+@pytest.mark.usefixtures("no_trial_yet")
+def test_a_kernel_that_is_off_or_does_not_run_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def trial(kernel: Callable[[Any, Tensor | None], Tensor]) -> str | None:
+        monkeypatch.setattr(fused._Frames, "by_kernel", kernel)
+        fused._fault.cache_clear()
+        return functional.fused_fault(torch.device("cpu"), torch.int16, 512, 10, "reflect", 2.0)
+
+    def right(frames: Any, filterbank: Tensor | None) -> Tensor:
+        assert filterbank is not None
+        return filterbank @ frames.measure(frames.spectrum())
+
+    def broken(frames: Any, filterbank: Tensor | None) -> Tensor:
+        raise RuntimeError("PassManager::run failed\nand more")
+
+    assert trial(right) is None
+    off = trial(lambda frames, filterbank: right(frames, filterbank) * (1 + 3e-5))
+    assert off is not None
+    assert re.fullmatch(r"path 'fused' is off by 3\.\de-05 of the peak on cpu: set path to 'fft'", off)
+    assert trial(broken) == "path 'fused' does not run on cpu (PassManager::run failed): set path to 'fft'"
