@@ -9,6 +9,7 @@ from audiocls.augment.pitch import PitchShift, TempoChange
 from audiocls.augment.recordings import Recordings
 from audiocls.augment.reverb import Reverb
 from audiocls.augment.spectrogram import FreqMixStyle, FrequencyWarp, SpecAugment
+from audiocls.augment.speed import SpeedChange
 from audiocls.augment.waveform import Gain, PolarityInversion, RandomRoll, TimeShift
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Recordings",
     "Reverb",
     "SpecAugment",
+    "SpeedChange",
     "TempoChange",
     "TimeShift",
 ]
