@@ -55,7 +55,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, tiny_digits: Path, tone_files
         if recipe == "drums":
             return tiny_table(tone_files, folder / recipe)
         if recipe in NAMES:
-            return ["--data.store", str(tiny_folder(NAMES[recipe], folder / recipe))]
+            rate = read(f"{recipe}.yaml")["data"]["init_args"]["sample_rate"]
+            return ["--data.store", str(tiny_folder(NAMES[recipe], folder / recipe, sample_rate=rate))]
         return tiny_release(recipe, folder)
 
     return made
@@ -79,10 +80,10 @@ NAMES = {
 }
 
 
-def tiny_folder(names: list[str], folder: Path) -> Path:
+def tiny_folder(names: list[str], folder: Path, *, sample_rate: int) -> Path:
     for name in names:
-        write_clip(folder / "audio" / name, sample_rate=16000)
-    return make_store(folder / "audio", folder / "store", sample_rate=16000)
+        write_clip(folder / "audio" / name, sample_rate=sample_rate)
+    return make_store(folder / "audio", folder / "store", sample_rate=sample_rate)
 
 
 def tiny_release(recipe: str, folder: Path) -> list[str]:
