@@ -155,6 +155,8 @@ def window_in_frame(window: Tensor, n_fft: int) -> Tensor:
     win_length = window.shape[0]
     if win_length > n_fft:
         raise ValueError(f"win_length must be between 1 and n_fft={n_fft} samples, got {win_length}")
+    if win_length == n_fft:
+        return window
     left = (n_fft - win_length) // 2
     return F.pad(window, (left, n_fft - win_length - left))
 

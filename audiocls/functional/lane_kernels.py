@@ -313,6 +313,31 @@ def energies(
         _filter(power, n_bins, first, offset, weight, filtered[clip].reshape(-1), frame, n_frames)
 
 
+@_compiled
+def grouped(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A filterbank (n_filters, n_freqs), float32, four filters at a time: `FilterGroups` without their number."""
+    n_filters, n_freqs = weight.shape
+    n_groups = (n_filters + 3) // 4
+    first, offset = np.zeros(n_groups, np.int64), np.zeros(n_groups + 1, np.int64)
+    for group in range(n_groups):
+        low, high = n_freqs, 0
+        for i in range(4 * group, min(4 * group + 4, n_filters)):
+            j = 0
+            while j < low and weight[i, j] == 0:
+                j += 1
+            low, j = j, n_freqs
+            while j > max(high, low) and weight[i, j - 1] == 0:
+                j -= 1
+            high = max(high, j)
+        first[group], offset[group + 1] = min(low, high), offset[group] + max(high - low, 0)
+    packed = np.zeros(4 * offset[-1], np.float32)
+    for i in range(n_filters):
+        begin, end = offset[i // 4], offset[i // 4 + 1]
+        for j in range(begin, end):
+            packed[4 * j + i % 4] = weight[i, first[i // 4] + j - begin]
+    return first, offset, packed
+
+
 @njit
 def _window_frames(samples, begin, hop_length, window, out):
     """Windowed samples of sixteen frames: even ones as real parts, then odd ones as imaginary parts."""

@@ -35,10 +35,16 @@ def lane_pcen(
 
     n_bins = energy.shape[-2]
     n_rows = energy.shape[:-1].numel()
-    lacking = max(N_LANES - n_rows, 0)
-    rows = F.pad(energy.detach().reshape(n_rows, energy.shape[-1]), (0, 0, 0, lacking)).float().contiguous()
+    lacking = max(N_LANES - n_rows, 0)  # fewer than a tile has get silence beside them
+
+    def filled(values: Tensor) -> Tensor:
+        """A value, or all frames, of each row."""
+        values = values.detach().to(torch.float32)
+        return F.pad(values, (0, 0) * (values.ndim - 1) + (0, lacking)) if lacking else values.contiguous()
+
+    rows = filled(energy.reshape(n_rows, energy.shape[-1]))
     settings = (torch.as_tensor(value, dtype=torch.float32) for value in (smooth, alpha, delta))
-    by_row = [F.pad(value.expand(n_bins).repeat(n_rows // max(n_bins, 1)), (0, lacking)).numpy() for value in settings]
+    by_row = [filled(value.expand(n_bins).repeat(n_rows // max(n_bins, 1))).numpy() for value in settings]
     normalised = torch.empty_like(rows)
     first = rows[:, 0].contiguous().numpy()
     share(gain_control, (rows.numpy(), first, *by_row, eps, normalised.numpy()), -(-len(rows) // N_LANES))

@@ -43,22 +43,16 @@ def filter_groups(weight: Tensor) -> FilterGroups:
     >>> filter_groups(torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 0.0]])).weight
     array([1., 0., 0., 0., 2., 0., 0., 0.], dtype=float32)
     """
-    n_filters, n_freqs = weight.shape
-    groups = F.pad(weight.detach().to(torch.float32), (0, 0, 0, -n_filters % 4)).unflatten(0, (-1, 4))
-    taken = (groups != 0).any(dim=1)
-    place = torch.arange(n_freqs)
-    first = taken.to(torch.uint8).argmax(dim=1)
-    end = torch.where(taken.any(dim=1), n_freqs - taken.flip(1).to(torch.uint8).argmax(dim=1), first)
-    within = (place >= first.unsqueeze(1)) & (place < end.unsqueeze(1))
-    offset = F.pad((end - first).cumsum(0), (1, 0))
-    return FilterGroups(
-        first.numpy(), offset.numpy(), groups.transpose(1, 2)[within].contiguous().numpy().reshape(-1), n_filters
-    )
+    from audiocls.functional.lane_kernels import grouped  # noqa: PLC0415  numba takes half a second
+
+    first, offset, packed = grouped(weight.detach().to(torch.float32).contiguous().numpy())
+    return FilterGroups(first, offset, packed, len(weight))
 
 
 _NO_FILTERS = FilterGroups(np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.float32), 0)
 
 
+@lru_cache
 def fits_lanes(n_fft: int) -> bool:
     """Whether `lane_energy` takes frames of this length: even, and half of it without a prime factor above 13.
 
