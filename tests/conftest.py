@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # These take long: begun last, one process would work at them while the other waits.
-FIRST = ("test_conf.py", "test_exact.py", "test_kills.py", "test_decode_to_hdf.py")
+FIRST = ("test_conf.py", "test_exact.py", "test_fused.py", "test_kills.py", "test_decode_to_hdf.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 
-def run_interpreted(tests: Path) -> None:
-    """Run a file of tests in the interpreter; an AssertionError shows what failed there."""
+def run_interpreted(tests: Path, *, slow: bool) -> None:
+    """Run a file of tests in the interpreter, or but for the slow ones; an AssertionError shows what failed there."""
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--tb=short", str(tests)]
+    command += ["--slow"] if slow else ["-m", "not slow"]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     environment.pop("PYTEST_XDIST_WORKER", None)
     ended = subprocess.run(command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True)

@@ -62,7 +62,14 @@ BUILDERS: dict[str, Callable[..., Frontend]] = {
     ),
     "gammatone": lambda **path: Gammatonegram(SAMPLE_RATE, n_fft=512, learnable=True, **path),
 }
-every_frontend = pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS.keys())
+AT_ONCE = ("mel", "mel, learnt", "parametric mel", "spectrogram")  # what others have is among what these have
+every_frontend = pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(build, id=name, marks=[] if name in AT_ONCE else [pytest.mark.slow])
+        for name, build in BUILDERS.items()
+    ],
+)
 
 
 def clips(time: int = 2000) -> Tensor:
@@ -110,6 +117,7 @@ def test_pcm_goes_in_as_it_is(build: Callable[..., Frontend], monkeypatch: pytes
     assert torch.equal(frontend(pcm), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), [("mel", torch.int16), ("mel, learnt", torch.float32)])
 def test_compiles_to_one_graph_with_the_same_gradients(name: str, dtype: torch.dtype) -> None:
     torch.compiler.reset()
@@ -129,6 +137,7 @@ def test_compiles_to_one_graph_with_the_same_gradients(name: str, dtype: torch.d
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.int16, torch.float32])
 def test_exports_the_operator_by_name_with_any_batch_and_length(dtype: torch.dtype) -> None:
     frontend = BUILDERS["mel"](hop_length=160, path="fused").eval()

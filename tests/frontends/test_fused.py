@@ -15,9 +15,9 @@ from audiocls.functional import fused
 from tests.interpreter import run_interpreted
 
 
-def test_front_ends_in_the_interpreter() -> None:
+def test_front_ends_in_the_interpreter(pytestconfig: pytest.Config) -> None:
     pytest.importorskip("triton", reason="triton is not installed")
-    run_interpreted(Path(__file__).with_name("interpreted_fused.py"))
+    run_interpreted(Path(__file__).with_name("interpreted_fused.py"), slow=pytestconfig.getoption("--slow"))
 
 
 def build(**settings: Any) -> MelSpectrogram:

@@ -62,9 +62,14 @@ def assert_same_gradient(ours: Tensor | None, expected: Tensor | None) -> None:
         (3000, settings(512, 77, 301, center=False)),
         (3000, settings(512, 512, 2, power=1.0)),
         (4000, settings(1024, 320)),
-        (4000, settings(1024, 333, center=False, power=1.0)),
-        (3000, settings(2048, 900, 1200)),
-        (3000, settings(4096, 1365)),
+        *[
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (4000, settings(1024, 333, center=False, power=1.0)),
+                (3000, settings(2048, 900, 1200)),
+                (3000, settings(4096, 1365)),
+            )
+        ],
     ],
 )
 def test_spectrum_is_that_of_stft(time: int, given: dict[str, Any], pad_mode: str) -> None:
@@ -73,7 +78,7 @@ def test_spectrum_is_that_of_stft(time: int, given: dict[str, Any], pad_mode: st
 
 
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
-@pytest.mark.parametrize("n_fft", [256, 1024])
+@pytest.mark.parametrize("n_fft", [256, pytest.param(1024, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("time", [1, 2, 100, 129, 513])
 def test_clips_of_any_length(time: int, n_fft: int, pad_mode: str) -> None:
     waveform, given = torch.randn(2, time), settings(n_fft, 64, pad_mode=pad_mode)
@@ -89,7 +94,15 @@ def test_without_padding_a_clip_of_one_frame_is_one_frame() -> None:
 
 @pytest.mark.parametrize(
     ("n_fft", "n_mels", "power"),
-    [(256, 1, 2.0), (512, 40, 2.0), (512, 200, 1.0), (1024, 64, 1.0), (2048, 128, 2.0), (4096, 128, 2.0)],
+    [
+        (256, 1, 2.0),
+        (512, 40, 2.0),
+        (1024, 64, 1.0),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((512, 200, 1.0), (2048, 128, 2.0), (4096, 128, 2.0))
+        ),
+    ],
 )
 def test_log_mel_is_within_a_hundredth_decibel(n_fft: int, n_mels: int, power: float) -> None:
     waveform, weight, given = clips(2000), mel(n_fft, n_mels), settings(n_fft, n_fft // 2 - 1, power=power)
@@ -228,6 +241,7 @@ def test_autocast_changes_nothing() -> None:
     assert torch.equal(within, whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learnt", [False, True])
 def test_is_an_operator_as_torch_wants_it(learnt: bool) -> None:
     window = functional.window("hann", 256).requires_grad_(learnt)

@@ -23,9 +23,9 @@ from tests.interpreter import run_interpreted
 SAMPLE_RATE = 16000
 
 
-def test_the_kernel_in_the_interpreter() -> None:
+def test_the_kernel_in_the_interpreter(pytestconfig: pytest.Config) -> None:
     pytest.importorskip("triton", reason="triton is not installed")
-    run_interpreted(Path(__file__).with_name("interpreted_fused.py"))
+    run_interpreted(Path(__file__).with_name("interpreted_fused.py"), slow=pytestconfig.getoption("--slow"))
 
 
 def clips() -> Tensor:
@@ -50,6 +50,7 @@ def test_on_a_processor_it_is_stft(n_fft: int) -> None:
         assert (ours - expected).abs().max() <= 1e-5 * expected.abs().max()  # sums over frames in another order
 
 
+@pytest.mark.slow
 def test_a_machine_without_triton_does_without_it() -> None:
     code = (
         "import sys; sys.modules['triton'] = None\n"  # as if it were not installed
@@ -196,7 +197,7 @@ CASES = [
         )
     ],
 ]
-GPUS = [80, 90, *(pytest.param(other, marks=pytest.mark.slow) for other in (86, 89, 100, 120))]
+GPUS = [90, *(pytest.param(other, marks=pytest.mark.slow) for other in (80, 86, 89, 100, 120))]
 
 
 @pytest.mark.parametrize("capability", GPUS)
