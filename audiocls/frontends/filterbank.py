@@ -1,5 +1,6 @@
 """The filterbank stage: a non-negative matrix over the bins of a transform, fixed or learnt entry by entry."""
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,8 +24,6 @@ class Filterbank(nn.Module):
     Args:
         weight: filterbank at the start, shape (n_bins, n_freqs), non-negative.
         learnable: whether the weights are learnt.
-    Attributes:
-        groups: a fixed matrix without its zeros, for `functional.lane_energy`; None where it is learnt.
     Raises:
         ValueError: if `weight` is not a non-negative matrix.
 
@@ -49,7 +48,11 @@ class Filterbank(nn.Module):
         scale = torch.ldexp(torch.ones_like(peak), torch.frexp(peak).exponent)
         self.register_buffer("scale", scale, persistent=False)
         self.relative_weight = nn.Parameter(weight / scale) if learnable else None
-        self.groups = None if learnable else functional.filter_groups(weight)
+
+    @cached_property
+    def groups(self) -> functional.FilterGroups | None:
+        """A fixed matrix without its zeros, for `functional.lane_energy`; None where it is learnt."""
+        return None if self.relative_weight is not None else functional.filter_groups(self.start)
 
     @property
     def weight(self) -> Tensor:

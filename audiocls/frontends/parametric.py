@@ -131,12 +131,15 @@ class ParametricFilterbank(Filterbank):
             functional.band_responses(bands.start(), sample_rate=sample_rate, n_fft=n_fft, shape=shape, norm=norm)
         )
         self.edges = bands
-        self.groups = None
         self.sample_rate, self.n_fft = sample_rate, n_fft
         self.shape: BandShape = shape
         self.norm: BandNorm | None = norm
         gains = torch.zeros(len(self.start), dtype=torch.float32)
         self.log_gain = nn.Parameter(gains) if learnable_gains else None
+
+    @property
+    def groups(self) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """None: bands move."""
 
     @property
     def weight(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""The loops of `lane_energy` and `lane_pcen`, compiled by numba: sixteen numbers at a time, the lanes of a vector.
+"""The loops of `lanes`, `lane_pcen` and `lane_decibel`, compiled by numba: sixteen numbers at a time, as one vector.
 
 A fast transform of one frame shuffles its numbers at every stage, which vectors are bad at. Of sixteen frames, number i
 of each fills one vector, and a transform is then plain sums and products of vectors, sixteen frames for the price of
@@ -40,7 +40,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Lanes(types.Type):
-    """Sixteen float32, one a frame."""
+    """Sixteen float32: of as many frames, bins or neighbouring numbers."""
 
     def __init__(self) -> None:
         super().__init__(name="Lanes")
