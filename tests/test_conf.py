@@ -138,8 +138,16 @@ def test_every_recipe_trains(recipe: str, tiny: Tiny, tmp_path: Path, request: p
     assert monitored
 
 
+# Heads and front-ends are built from theirs, and have gradients, in tests of their own: here they train by --slow.
+BUILT_ELSEWHERE = ("heads", "frontends")
+TRAINED = [
+    pytest.param(overlay, marks=[pytest.mark.slow] if overlay.startswith(BUILT_ELSEWHERE) else [])
+    for overlay in OVERLAYS
+]
+
+
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", TRAINED)
 def test_every_overlay_trains(overlay: str, tiny: Tiny, tmp_path: Path) -> None:
     content = read(overlay)
     if any(path.startswith("audiomentations.") for path in class_paths(content)):

@@ -174,7 +174,14 @@ def gradients(energies: Any, filtered: bool, learnt: str, *, time: int = 1500, n
     return [None if tensor is None else tensor.grad for tensor in tensors]
 
 
-@pytest.mark.parametrize("learnt", ["filterbank", "window", "waveform", "filterbank, window, waveform"])
+@pytest.mark.parametrize(
+    "learnt",
+    [
+        "filterbank",
+        "filterbank, window, waveform",
+        *(pytest.param(alone, marks=pytest.mark.slow) for alone in ("window", "waveform")),
+    ],
+)
 @pytest.mark.parametrize("filtered", [True, False], ids=["filtered", "spectrum"])
 @pytest.mark.parametrize(
     "others",
