@@ -5,18 +5,22 @@ called `interpreted_*.py`, which pytest does not gather by itself.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+TESTS = Path(__file__).parent
 
-def run_interpreted(tests: Path, *, slow: bool) -> None:
-    """Run a file of tests in the interpreter, or but for the slow ones; an AssertionError shows what failed there."""
-    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "--tb=short", str(tests)]
+
+def run_interpreted(*files: Path, slow: bool) -> None:
+    """Run files of tests in the interpreter, or but for the slow ones; an AssertionError shows what failed there."""
+    command = [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", "--tb=short", *map(str, files)]
     command += ["--slow"] if slow else ["-m", "not slow"]
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     environment.pop("PYTEST_XDIST_WORKER", None)
-    ended = subprocess.run(command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    ended = subprocess.run(command, env=environment, cwd=TESTS, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
-    assert " passed" in ended.stdout, ended.stdout
+    for file in files:  # each had tests to run
+        assert re.search(rf"^{file.relative_to(TESTS)} \.", ended.stdout, re.MULTILINE), ended.stdout
     assert "skipped" not in ended.stdout, ended.stdout

@@ -1,4 +1,4 @@
-"""Front-ends on path `fused`, in Triton's interpreter, against path `fft`; run by `test_fused`."""
+"""Front-ends on path `fused`, in Triton's interpreter, against path `fft`; run by `functional/test_fused`."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,6 +1,7 @@
-"""When path `fused` is taken, and what it says where it cannot be; its numbers are in `interpreted_fused`."""
+"""When path `fused` is taken, and what it says where it cannot be; its numbers are in `interpreted_fused`, which
+`functional/test_fused` runs.
+"""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from audiocls import functional
 from audiocls.frontends import MFCC, Decibel, Log, MelSpectrogram, ParametricMel, Spectrogram
 from audiocls.functional import fused
-from tests.interpreter import run_interpreted
-
-
-def test_front_ends_in_the_interpreter(pytestconfig: pytest.Config) -> None:
-    pytest.importorskip("triton", reason="triton is not installed")
-    run_interpreted(Path(__file__).with_name("interpreted_fused.py"), slow=pytestconfig.getoption("--slow"))
 
 
 def build(**settings: Any) -> MelSpectrogram:

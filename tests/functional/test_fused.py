@@ -1,6 +1,7 @@
 """The operator `fused_energy`: what it refuses, what it is without a GPU, and whether its kernel would run on one.
 
-The kernel itself is tested in `interpreted_fused`, which is run from here, and on a GPU where there is one.
+The kernel itself is tested in `interpreted_fused`, which is run from here with that of the front-ends, and on a GPU
+where there is one.
 """
 
 import re
@@ -18,14 +19,16 @@ from torch import Tensor
 from audiocls import functional
 from audiocls.functional import fused, fused_energy, why_not_fused
 from tests.frontends.signals import signals
-from tests.interpreter import run_interpreted
+from tests.interpreter import TESTS, run_interpreted
 
 SAMPLE_RATE = 16000
 
 
-def test_the_kernel_in_the_interpreter(pytestconfig: pytest.Config) -> None:
+def test_the_kernel_and_its_front_ends_in_the_interpreter(pytestconfig: pytest.Config) -> None:
+    """In one process for both, since most of a second one would be imports."""
     pytest.importorskip("triton", reason="triton is not installed")
-    run_interpreted(Path(__file__).with_name("interpreted_fused.py"), slow=pytestconfig.getoption("--slow"))
+    files = (TESTS / part / "interpreted_fused.py" for part in ("functional", "frontends"))
+    run_interpreted(*files, slow=pytestconfig.getoption("--slow"))
 
 
 def clips() -> Tensor:
