@@ -8,17 +8,23 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 
 # Before pytest collects doctests: the first module that it imports by itself takes its name in the package, which in
 # audiocls.functional is that of a function (pcen, phase, ...).
 import audiocls.functional  # noqa: F401
 from datamodules import FMA
+from datamodules.decoding import estimate, headers
 from datamodules.decoding.sources import find_sources
+from datamodules.storage import pool, writer
+from datamodules.storage.plan import Slice
+from datamodules.storage.worker import Outcome, Task, Work, write_slice
 from datamodules.storage.writer import write_store
 from tests.datamodules.layouts import fma, spoken_digits
 
@@ -50,6 +56,42 @@ def ctrl_c_is_heard() -> None:
     """A shell starts what runs in the background deaf to it, and so would be every process that a test stops."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def write_slices(slices: list[Slice], work: Work, **_: Any) -> Iterator[Outcome]:
+    """`pool.write_slices` in this process."""
+    said: list[Any] = []
+    for part in slices:
+        write_slice(Task(part, None, ""), work, said.append)
+    yield from (message for message in said if isinstance(message, Outcome))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files_are_decoded_here() -> Iterator[None]:
+    """In this process: starting another, which imports what decodes, takes most of the time of a small store."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer, "write_slices", write_slices)
+        patch.setattr(estimate, "read_headers", lambda paths: list(map(headers.read_header, paths)))
+        yield
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode in processes of their own, as users do: for what a file or a signal does to one."""
+    monkeypatch.setattr(writer, "write_slices", pool.write_slices)
+    monkeypatch.setattr(estimate, "read_headers", headers.read_headers)
+
+
+def without_figures() -> Iterator[None]:
+    """Figures would be a third of the time of a short run, and more where there are many classes: one pixel each."""
+    with pytest.MonkeyPatch.context() as patch:
+        pixel = Image.new("L", (1, 1))
+        patch.setattr("matplotlib.figure.Figure.savefig", lambda _, path, **__: pixel.save(path, format="png"))
+        yield
+
+
+undrawn = pytest.fixture(without_figures)
+undrawn_throughout = pytest.fixture(scope="module")(without_figures)  # in fixtures of the module as well
 
 
 @pytest.fixture(autouse=True)

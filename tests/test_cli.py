@@ -24,6 +24,8 @@ from tests.wandb_reader import read_offline_run
 CONF = Path(__file__).parents[1] / "conf"
 RECIPE = str(CONF / "digits.yaml")
 
+pytestmark = pytest.mark.usefixtures("undrawn")  # but for those of `trained`
+
 
 def run(*arguments: str) -> int:
     """Exit status of a command, as the shell would see it."""
@@ -41,6 +43,9 @@ def fit(tones: Path, run_dir: Path, *more: str) -> int:
         "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false",
         "--run_dir", str(run_dir), *more,
     )  # fmt: skip
+
+
+ONE_EPOCH = ["--trainer.max_epochs", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +161,13 @@ def test_the_run_can_be_read_back_from_what_wandb_wrote(trained: Path) -> None:
 
 def test_fit_leaves_nothing_in_the_present_folder(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert fit(tones, Path("runs/here")) == 0
+    assert fit(tones, Path("runs/here"), *ONE_EPOCH) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_predict_scores_as_the_test_does(tones: Path, tone_files: Path, tmp_path: Path) -> None:
     """It padded with zeros and took whole windows whatever the model was trained and tested with."""
-    settings = ["--data.padding", "repeat", "--data.hop_seconds", "0.07", "--trainer.logger", "false"]
+    settings = ["--data.padding", "repeat", "--data.hop_seconds", "0.07", "--trainer.logger", "false", *ONE_EPOCH]
     assert fit(tones, tmp_path / "run", *settings) == 0
     assert run("test", "--run_dir", str(tmp_path / "run")) == 0
     tested = pd.read_csv(tmp_path / "run" / "test_predictions.csv").set_index("clip_id")
@@ -184,7 +189,7 @@ def test_several_labels_a_clip_train_test_and_predict(tones: Path, tone_files: P
         rows.append({"path": f"{pitch}/{file.name}", "label": "tone|" + pitch, "split": split})
     pd.DataFrame(rows).to_csv(tmp_path / "tags.csv", index=False)
     tags = ["--data", "AudioTable", "--data.root", str(tmp_path / "tags.csv"), "--data.task", "multilabel"]
-    assert fit(tones, tmp_path / "run", *tags, "--trainer.logger", "false") == 0
+    assert fit(tones, tmp_path / "run", *tags, "--trainer.logger", "false", *ONE_EPOCH) == 0
     assert run("test", "--run_dir", str(tmp_path / "run")) == 0
     scores = pd.read_csv(tmp_path / "run" / "test_metrics.csv").iloc[-1]
     assert scores["test/classes_scored"] == 3  # every clip is a tone: that tag has no negative
@@ -207,7 +212,7 @@ def test_one_tag_alone_trains_tests_and_predicts(tones: Path, tone_files: Path, 
     pd.DataFrame(rows).to_csv(tmp_path / "tags.csv", index=False)
     tags = ["--data", "AudioTable", "--data.root", str(tmp_path / "tags.csv"), "--data.task", "multilabel"]
     run_dir = tmp_path / "run"
-    assert fit(tones, run_dir, *tags, "--data.order", "balanced", "--trainer.logger", "false") == 0
+    assert fit(tones, run_dir, *tags, "--data.order", "balanced", "--trainer.logger", "false", *ONE_EPOCH) == 0
     assert run("test", "--run_dir", str(run_dir), "--bootstrap_draws", "40") == 0
     scores = pd.read_csv(run_dir / "test_metrics.csv").iloc[-1]
     assert scores["test/classes_scored"] == 1
@@ -226,7 +231,8 @@ def test_one_tag_alone_trains_tests_and_predicts(tones: Path, tone_files: Path, 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_any_precision_trains(precision: str, tones: Path, tmp_path: Path) -> None:
-    assert fit(tones, tmp_path / "run", "--trainer.precision", precision, "--trainer.logger", "false") == 0
+    settings = ["--trainer.precision", precision, "--trainer.logger", "false", *ONE_EPOCH]
+    assert fit(tones, tmp_path / "run", *settings) == 0
     assert pd.read_csv(tmp_path / "run" / "metrics.csv")["val/loss"].notna().all()
 
 
@@ -256,7 +262,7 @@ def test_the_progress_bar_shows_no_part_of_an_id(
     assert "Epoch 1: 100%" in shown
     assert "v_num" not in shown
     own = ["--trainer.callbacks+", "TQDMProgressBar", "--trainer.callbacks.refresh_rate", "2"]
-    assert fit(tones, tmp_path / "own", *bar, *own) == 0  # there can be but one
+    assert fit(tones, tmp_path / "own", *bar, *own, *ONE_EPOCH) == 0  # there can be but one
 
 
 def test_a_split_without_clips_is_named(tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

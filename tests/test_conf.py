@@ -16,7 +16,6 @@ import pandas as pd
 import pytest
 import yaml
 from jsonargparse import ArgumentParser
-from matplotlib.figure import Figure
 
 import datamodules
 from audiocls import augment, frontends, heads, losses
@@ -120,12 +119,6 @@ def fit(recipe: str, run_dir: Path, *more: str) -> int:
     )  # fmt: skip
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures would be a third of the time, and more where there are many classes."""
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **settings: Path(path).touch())
-
-
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_trains(recipe: str, tiny: Tiny, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if recipe not in DRAWN:
@@ -188,6 +181,7 @@ def head_options(settings: dict[str, Any]) -> list[str]:
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_frontend_that_makes_several_maps_of_a_channel_predicts(tiny: Tiny, tone_files: Path, tmp_path: Path) -> None:
     overlay = str(CONF / "frontends" / "harmonic.yaml")
     assert fit("folder", tmp_path / "run", "--config", overlay, *tiny("folder"), *LOW_HARMONICS) == 0

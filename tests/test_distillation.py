@@ -27,7 +27,10 @@ from tests.conftest import TONES
 from tests.test_cli import CONF, fit, run
 
 QUIET = ["--trainer.logger", "false"]
+RARELY_SCORED = ["--trainer.check_val_every_n_epoch", "10"]
 DISTIL = ["--config", str(CONF / "augment" / "distillation.yaml")]
+
+pytestmark = pytest.mark.usefixtures("undrawn_throughout")
 
 
 def taught_by(*teachers: Path | str, weight: float = 0.9) -> list[str]:
@@ -41,7 +44,7 @@ def teacher(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a run that knows the three pitches well, from spectrograms other than the student's."""
     run_dir = tmp_path_factory.mktemp("teacher") / "run"
     settings = ["--trainer.max_epochs", "20", "--model.frontend.n_mels", "32", "--model.augment", "null"]
-    assert fit(tones, run_dir, *QUIET, *settings) == 0
+    assert fit(tones, run_dir, *QUIET, *RARELY_SCORED, *settings) == 0
     return run_dir
 
 
@@ -367,7 +370,7 @@ def test_a_student_learns_from_the_teacher_alone(teacher: Path, tones: Path, ton
         rows.append({"path": f"{name}/{file.name}", "label": label, "split": split})
     pd.DataFrame(rows).to_csv(tmp_path / "wrong.csv", index=False)
     data = ["--data", "AudioTable", "--data.root", str(tmp_path / "wrong.csv"), "--trainer.max_epochs", "20"]
-    data += ["--model.augment", "null"]
+    data += ["--model.augment", "null", *RARELY_SCORED]
     last = teacher / "checkpoints" / "last.ckpt"
     assert fit(tones, tmp_path / "taught", *data, *taught_by(last, weight=1.0)) == 0
     assert pd.read_csv(tmp_path / "taught" / "metrics.csv")["val/accuracy"].iloc[-1] > 0.8  # near 0 by the labels
@@ -421,7 +424,7 @@ def test_a_teacher_that_has_changed_since_is_warned_of(
 def test_students_train_in_any_precision_and_averaged(
     settings: list[str], teacher: Path, tones: Path, tmp_path: Path
 ) -> None:
-    assert fit(tones, tmp_path / "run", *taught_by(teacher), *settings) == 0
+    assert fit(tones, tmp_path / "run", *taught_by(teacher), *settings, "--trainer.max_epochs", "1") == 0
     scores = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert scores[["train/loss", "train/loss_distill"]].notna().all(axis=None)
     names = {name.removeprefix("module.") for name in kept(tmp_path / "run", "last")["state_dict"]}

@@ -15,6 +15,9 @@ import yaml
 from audiocls.__main__ import main
 
 CONF = Path(__file__).parents[1] / "conf"
+
+pytestmark = pytest.mark.usefixtures("undrawn_throughout")
+
 STOP = """
 import os, signal
 from pytorch_lightning.callbacks import Callback

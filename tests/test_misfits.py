@@ -22,6 +22,8 @@ from tests.test_cli import CONF, RECIPE, fit, run
 
 QUIET = ["--trainer.logger", "false", "--trainer.max_epochs", "1"]
 
+pytestmark = pytest.mark.usefixtures("undrawn_throughout")
+
 
 @pytest.fixture(scope="module")
 def trained(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -20,6 +20,8 @@ from tests.test_exact import start
 CONF = Path(__file__).parents[1] / "conf"
 TAGS = ["high", "low", "mid", "tone"]
 
+pytestmark = pytest.mark.usefixtures("undrawn_throughout")
+
 
 # --- the best there are ---
 

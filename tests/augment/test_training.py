@@ -24,6 +24,8 @@ from audiocls.heads import ConvNet
 from datamodules import AudioFolder
 from tests.test_exact import CONF, STOP, arguments, start, weights
 
+pytestmark = pytest.mark.usefixtures("undrawn_throughout")
+
 ALL = """
 model:
   augment:

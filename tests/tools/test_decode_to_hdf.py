@@ -38,6 +38,28 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+class Told(NamedTuple):
+    status: object
+    out: str
+    errors: str
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
+    """The tool in this process: most of the time of a small store is that of starting others."""
+
+    def call(*arguments: object) -> Told:
+        monkeypatch.setattr(sys, "argv", ["decode_to_hdf.py", *map(str, arguments)])
+        logging.getLogger().handlers.clear()  # else the lines go to the standard error of the first call
+        try:
+            status = decode_to_hdf.main()
+        except SystemExit as end:
+            status = end.code
+        return Told(status, *capsys.readouterr())
+
+    return call
+
+
 @pytest.fixture(scope="module")
 def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Long enough to be killed in the middle: 80 mp3 clips of 3 s."""
@@ -130,11 +152,13 @@ def test_summary_names_what_failed_and_what_is_damaged(audio: Path, stored: Path
     assert "audiocls fit --config" in allowed.stdout
 
 
-def test_dry_run_says_what_would_come_and_writes_nothing(tones: Path, tone_files: Path, tmp_path: Path) -> None:
+def test_dry_run_says_what_would_come_and_writes_nothing(
+    typed: Callable[..., Told], tones: Path, tone_files: Path, tmp_path: Path
+) -> None:
     def lines(out: Path, *more: object) -> dict[str, str]:
-        finished = run(tone_files, "--out", out, "--sample-rate", 8000, "--dry-run", *more)
-        assert finished.returncode == 0, finished.stderr
-        return {line[:10].strip(): line[10:] for line in finished.stdout.splitlines()}
+        finished = typed(tone_files, "--out", out, "--sample-rate", 8000, "--dry-run", *more)
+        assert finished.status == 0, finished.errors
+        return {line[:10].strip(): line[10:] for line in finished.out.splitlines()}
 
     told = re.fullmatch(
         r"30 files, about 0\.00 h and (\S+) GB \(int16, 1 channel, 8000 Hz\)", lines(tmp_path / "new")["to decode"]
@@ -152,10 +176,10 @@ def test_dry_run_says_what_would_come_and_writes_nothing(tones: Path, tone_files
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tones.iterdir()} == before
 
 
-def test_dry_run_refuses_what_the_run_would_refuse(tone_files: Path, tones: Path) -> None:
-    finished = run(tone_files, "--out", tones, "--sample-rate", 11025, "--dry-run")
-    assert finished.returncode == 2
-    assert "was begun with --sample-rate 8000, not --sample-rate 11025: type --sample-rate 8000" in finished.stderr
+def test_dry_run_refuses_what_the_run_would_refuse(typed: Callable[..., Told], tone_files: Path, tones: Path) -> None:
+    finished = typed(tone_files, "--out", tones, "--sample-rate", 11025, "--dry-run")
+    assert finished.status == 2
+    assert "was begun with --sample-rate 8000, not --sample-rate 11025: type --sample-rate 8000" in finished.errors
 
 
 def test_summary_on_the_standard_output_stands_there_alone(audio: Path, stored: Path, tmp_path: Path) -> None:
@@ -171,13 +195,13 @@ def test_summary_on_the_standard_output_stands_there_alone(audio: Path, stored: 
     assert "every byte is as it was written" in finished.stderr
 
 
-def test_native_channels_formats_and_lengths_are_stored(tmp_path: Path) -> None:
+def test_native_channels_formats_and_lengths_are_stored(typed: Callable[..., Told], tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     noise = 0.3 * np.random.default_rng(0).standard_normal((2 * RATE, 2))
     soundfile.write(tmp_path / "in" / "a.wav", noise, RATE, subtype="FLOAT")
     settings = ("--channels", "native", "--dtype", "float32", "--max-seconds", 0.5, "--format", "npy")
-    finished = run(tmp_path / "in", "--out", tmp_path / "s", "--sample-rate", RATE, *settings)
-    assert finished.returncode == 0, finished.stderr
+    finished = typed(tmp_path / "in", "--out", tmp_path / "s", "--sample-rate", RATE, *settings)
+    assert finished.status == 0, finished.errors
     pcm = np.load(tmp_path / "s" / "shard-00000.npy")
     np.testing.assert_array_equal(pcm, noise[: RATE // 2].astype(np.float32))
 
@@ -198,18 +222,18 @@ def test_ranks_by_the_environment_make_one_store(audio: Path, stored: Path, tmp_
     pd.testing.assert_frame_equal(content(tmp_path / "s"), content(stored))
 
 
-def test_summary_counts_what_is_odd_about_clips(tmp_path: Path) -> None:
+def test_summary_counts_what_is_odd_about_clips(typed: Callable[..., Told], tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     ramp = np.linspace(-0.1, 0.1, RATE)
     sounds = {"silent": 0 * ramp, "clipped": 15 * ramp, "offset": ramp + 0.2, "sound": ramp}
     for name, samples in sounds.items():
         soundfile.write(tmp_path / "in" / f"{name}.wav", samples, RATE, subtype="FLOAT")
-    finished = run(tmp_path / "in", "--out", tmp_path / "s", "--sample-rate", RATE)
-    printed = [line.split()[:2] for line in finished.stdout.splitlines()]
+    finished = typed(tmp_path / "in", "--out", tmp_path / "s", "--sample-rate", RATE)
+    printed = [line.split()[:2] for line in finished.out.splitlines()]
     assert printed[2:5] == [["silent", "1"], ["clipped", "1"], ["offset", "1"]]
     (tmp_path / "in" / "sound.wav").unlink()
-    finished = run(tmp_path / "in", "--out", tmp_path / "s", "--sample-rate", RATE)
-    assert "gone      1 clips kept whose file is no longer there" in finished.stdout
+    finished = typed(tmp_path / "in", "--out", tmp_path / "s", "--sample-rate", RATE)
+    assert "gone      1 clips kept whose file is no longer there" in finished.out
 
 
 @pytest.mark.parametrize("name", ["AudioFolder", "audio_folder", "audio-folder"])
@@ -271,35 +295,11 @@ def test_wrong_arguments_end_in_one_line(
 # --- a data set that its publisher offers ---
 
 
-class Told(NamedTuple):
-    status: object
-    out: str
-    errors: str
-
-
 @pytest.fixture
-def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
+def tool(typed: Callable[..., Told], tmp_path: Path) -> Callable[..., Told]:
     """The tool on a folder `root` of class folders, in this process, so that a test can change the data set."""
-
-    def call(*more: object) -> Told:
-        command = [
-            "decode_to_hdf.py",
-            "--dataset",
-            "audio_folder",
-            "--root",
-            tmp_path / "root",
-            "--out",
-            tmp_path / "s",
-        ]
-        monkeypatch.setattr(sys, "argv", [str(word) for word in (*command, "--sample-rate", 8000, *more)])
-        logging.getLogger().handlers.clear()  # else the lines go to the standard error of the first call
-        try:
-            status = decode_to_hdf.main()
-        except SystemExit as end:
-            status = end.code
-        return Told(status, *capsys.readouterr())
-
-    return call
+    command = ("--dataset", "audio_folder", "--root", tmp_path / "root", "--out", tmp_path / "s")
+    return lambda *more: typed(*command, "--sample-rate", 8000, *more)
 
 
 @pytest.fixture

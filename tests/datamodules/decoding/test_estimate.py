@@ -49,6 +49,7 @@ def test_the_same_files_give_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(expected_seconds(sources), expected_seconds(sources))
 
 
+@pytest.mark.usefixtures("workers")
 def test_what_is_no_audio_has_no_seconds(tmp_path: Path) -> None:
     write(tmp_path / "good.wav", seconds=1)
     (tmp_path / "empty.wav").touch()
@@ -66,6 +67,7 @@ def test_nothing_to_decode_is_nothing_to_expect(tmp_path: Path) -> None:
     assert expected_seconds([Source("gone.wav", tmp_path / "gone.wav")]).tolist() == [0.0]
 
 
+@pytest.mark.usefixtures("workers")
 def test_names_that_ffmpeg_could_misread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative `concat:x.wav` would be a protocol to it."""
     monkeypatch.chdir(tmp_path)

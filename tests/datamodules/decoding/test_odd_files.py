@@ -208,6 +208,7 @@ def test_every_suffix_is_made_here() -> None:
     assert set(SUFFIXES) == {os.path.splitext(name)[1] for name in ODD}
 
 
+@pytest.mark.usefixtures("workers")
 def test_folder_of_odd_files_becomes_a_store(odd: tuple[Path, dict[str, Path]], tmp_path: Path) -> None:
     make_unreadable(odd[0])
     summary = write_store(find_sources(odd[0]), tmp_path / "store", sample_rate=16000)

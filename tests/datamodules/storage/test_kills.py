@@ -178,6 +178,7 @@ def test_worker_whose_parent_was_killed_ends_and_lets_go(
 # a full disk --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("workers")
 def test_full_disk_ends_in_one_line_and_is_gone_on_with(audio: Path, stored: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,14 @@ import pandas as pd
 import pytest
 import soundfile
 
-from datamodules.decoding.headers import read_header
 from datamodules.decoding.sources import Source, find_sources
 from datamodules.samples import SAMPLE_DTYPES, from_float
 from datamodules.storage.index import read_columns
 from datamodules.storage.locks import lock, lock_slice, lock_store
-from datamodules.storage.plan import Slice
 from datamodules.storage.shards import StoreError
 from datamodules.storage.store import Store
 from datamodules.storage.verify import verify
-from datamodules.storage.worker import Outcome, Task, Work, write_slice
+from datamodules.storage.worker import Outcome
 from datamodules.storage.writer import write_store
 from tests.datamodules.storage.stores import N_CLIPS, RATE, content, leftovers, make_clips, pcm_of, shards, write
 
@@ -48,20 +46,6 @@ def stored(audio: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copied(stored: Path, tmp_path: Path) -> Path:
     """A copy of that store, to be damaged."""
     return shutil.copytree(stored, tmp_path / "copied")
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Decode in this process: starting another takes most of the time of a small store."""
-
-    def write_slices(slices: list[Slice], work: Work, **_: Any) -> Iterator[Outcome]:
-        said: list[Any] = []
-        for part in slices:
-            write_slice(Task(part, None, ""), work, said.append)
-        yield from (message for message in said if isinstance(message, Outcome))
-
-    monkeypatch.setattr("datamodules.storage.writer.write_slices", write_slices)
-    monkeypatch.setattr("datamodules.decoding.estimate.read_headers", lambda paths: list(map(read_header, paths)))
 
 
 def stop_after(n_clips: int) -> Callable[[Outcome], None]:
@@ -86,6 +70,7 @@ def stop(audio: Path, out: Path, n_clips: int = 5, **settings: Any) -> None:
 
 
 @pytest.mark.parametrize("shard_format", ["hdf5", "npy"])
+@pytest.mark.usefixtures("workers")
 def test_samples_and_columns_come_back(audio: Path, tmp_path: Path, shard_format: str) -> None:
     summary = write(audio, tmp_path / "s", shard_format=shard_format, shard_bytes=40000)
     store = Store(tmp_path / "s")
@@ -106,7 +91,6 @@ def test_samples_and_columns_come_back(audio: Path, tmp_path: Path, shard_format
     assert verify(tmp_path / "s") == []
 
 
-@pytest.mark.usefixtures("quick")
 def test_hdf5_and_npy_hold_the_same(audio: Path, tmp_path: Path) -> None:
     write(audio, tmp_path / "hdf5")
     write(audio, tmp_path / "npy", shard_format="npy")
@@ -114,7 +98,6 @@ def test_hdf5_and_npy_hold_the_same(audio: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sample_format", list(SAMPLE_DTYPES))
-@pytest.mark.usefixtures("quick")
 def test_every_sample_format_is_stored_as_it_is_decoded(audio: Path, tmp_path: Path, sample_format: Any) -> None:
     write(audio, tmp_path / "s", sample_format=sample_format)
     store = Store(tmp_path / "s")
@@ -124,7 +107,6 @@ def test_every_sample_format_is_stored_as_it_is_decoded(audio: Path, tmp_path: P
     assert verify(tmp_path / "s") == []
 
 
-@pytest.mark.usefixtures("quick")
 def test_silent_clipped_and_offset_clips_are_counted(tmp_path: Path) -> None:
     ramp = np.linspace(-0.5, 0.5, 800)
     (tmp_path / "in").mkdir()
@@ -135,7 +117,6 @@ def test_silent_clipped_and_offset_clips_are_counted(tmp_path: Path) -> None:
         assert (summary.silent, summary.clipped, summary.offset) == (1, n_clipped, 1), sample_format
 
 
-@pytest.mark.usefixtures("quick")
 def test_no_more_than_max_seconds_of_a_clip_are_stored(audio: Path, tmp_path: Path) -> None:
     write(audio, tmp_path / "s", max_seconds=0.15)
     store = Store(tmp_path / "s")
@@ -143,7 +124,6 @@ def test_no_more_than_max_seconds_of_a_clip_are_stored(audio: Path, tmp_path: Pa
     np.testing.assert_array_equal(store.read(0), pcm_of(0)[:1200])
 
 
-@pytest.mark.usefixtures("quick")
 def test_native_channels_are_those_of_most_files_and_the_others_fail(audio: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "in", tmp_path / "s"
     folder.mkdir()
@@ -161,6 +141,7 @@ def test_native_channels_are_those_of_most_files_and_the_others_fail(audio: Path
 # going on -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("workers")
 def test_workers_share_a_small_set_and_their_number_does_not_matter(audio: Path, stored: Path, tmp_path: Path) -> None:
     summary = write(audio, tmp_path / "s", workers=3)
     assert len(shards(tmp_path / "s")) == 3  # of which one would have held all
@@ -168,7 +149,6 @@ def test_workers_share_a_small_set_and_their_number_does_not_matter(audio: Path,
     pd.testing.assert_frame_equal(content(tmp_path / "s"), content(stored))
 
 
-@pytest.mark.usefixtures("quick")
 def test_finished_store_is_left_as_it_is(audio: Path, copied: Path) -> None:
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
     summary = write(audio, copied)
@@ -176,6 +156,7 @@ def test_finished_store_is_left_as_it_is(audio: Path, copied: Path) -> None:
     assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
 
 
+@pytest.mark.usefixtures("workers")
 def test_stopped_run_is_no_store_and_ends_as_if_it_had_not_been(audio: Path, stored: Path, tmp_path: Path) -> None:
     started: list[tuple[int, int]] = []
     stop(audio, tmp_path / "s", 10, shard_bytes=40000)
@@ -188,6 +169,7 @@ def test_stopped_run_is_no_store_and_ends_as_if_it_had_not_been(audio: Path, sto
     assert leftovers(tmp_path / "s") == []
 
 
+@pytest.mark.usefixtures("workers")
 def test_files_that_come_while_a_store_is_under_way_are_further_shards(audio: Path, tmp_path: Path) -> None:
     folder, out = shutil.copytree(audio, tmp_path / "in"), tmp_path / "s"
     write(folder, tmp_path / "whole", shard_bytes=40000)
@@ -200,7 +182,6 @@ def test_files_that_come_while_a_store_is_under_way_are_further_shards(audio: Pa
     assert len(made) == len(before) + 1
 
 
-@pytest.mark.usefixtures("quick")
 def test_files_can_be_added_and_changed_later(audio: Path, tmp_path: Path) -> None:
     folder, out = shutil.copytree(audio, tmp_path / "in"), tmp_path / "s"
     write(folder, out)
@@ -216,7 +197,6 @@ def test_files_can_be_added_and_changed_later(audio: Path, tmp_path: Path) -> No
     pd.testing.assert_frame_equal(content(out), content(tmp_path / "fresh"))
 
 
-@pytest.mark.usefixtures("quick")
 def test_file_that_was_only_touched_is_not_decoded_again(audio: Path, tmp_path: Path) -> None:
     folder, out = shutil.copytree(audio, tmp_path / "in"), tmp_path / "s"
     write(folder, out)
@@ -231,7 +211,6 @@ def test_file_that_was_only_touched_is_not_decoded_again(audio: Path, tmp_path: 
     assert Store(out).read(int(Store(out).rows(["class1/clip001.wav"])[0]))[-1] != pcm_of(1)[-1]
 
 
-@pytest.mark.usefixtures("quick")
 def test_file_that_changed_and_now_fails_is_withdrawn_until_it_is_mended(audio: Path, tmp_path: Path) -> None:
     folder, out = shutil.copytree(audio, tmp_path / "in"), tmp_path / "s"
     path = folder / "class1" / "clip001.wav"
@@ -253,7 +232,6 @@ def test_file_that_changed_and_now_fails_is_withdrawn_until_it_is_mended(audio: 
     assert len(Store(out).failures) == 0
 
 
-@pytest.mark.usefixtures("quick")
 def test_sources_that_are_gone_are_marked_and_keep_their_clips(audio: Path, tmp_path: Path) -> None:
     folder, out = shutil.copytree(audio, tmp_path / "in"), tmp_path / "s"
     sources = find_sources(folder)
@@ -267,7 +245,6 @@ def test_sources_that_are_gone_are_marked_and_keep_their_clips(audio: Path, tmp_
     assert write(folder / "class1", out).gone == 1  # another folder into the same store: the first is still there
 
 
-@pytest.mark.usefixtures("quick")
 def test_shard_that_was_deleted_is_decoded_again_into_a_new_one(audio: Path, stored: Path, copied: Path) -> None:
     name = sorted(shards(copied))[-1]
     (copied / name).unlink()
@@ -335,6 +312,7 @@ _REASONS = {
 }
 
 
+@pytest.mark.usefixtures("workers")
 def test_crash_hang_and_error_cost_their_clip_alone(audio: Path, stored: Path, tmp_path: Path, decoders: Any) -> None:
     seen: list[Outcome] = []
     out = tmp_path / "s"
@@ -352,6 +330,7 @@ def test_crash_hang_and_error_cost_their_clip_alone(audio: Path, stored: Path, t
     pd.testing.assert_frame_equal(content(out), whole)
 
 
+@pytest.mark.usefixtures("workers")
 def test_what_failed_before_a_stop_is_not_tried_again(audio: Path, tmp_path: Path, decoders: Any) -> None:
     sources = [source for source in find_sources(audio) if source.clip_id[-7:-4] in ("003", "004", "009", "023")]
     settings: dict[str, Any] = {"sample_rate": RATE, "decoder": decoders.fragile}
@@ -363,6 +342,7 @@ def test_what_failed_before_a_stop_is_not_tried_again(audio: Path, tmp_path: Pat
     assert [attempts.count(name) for name in ("clip004.wav", "clip009.wav")] == [1, 1]
 
 
+@pytest.mark.usefixtures("workers")
 def test_source_that_vanishes_or_changes_while_it_is_decoded_has_failed(
     audio: Path, tmp_path: Path, decoders: Any
 ) -> None:
@@ -395,6 +375,7 @@ def _environment(*folders: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
+@pytest.mark.usefixtures("workers")
 def test_every_clip_may_kill_its_worker(audio: Path, tmp_path: Path, decoders: Any) -> None:
     sources = find_sources(audio)[:2]
     summary = write_store(sources, tmp_path / "s", sample_rate=RATE, decoder=decoders.stopping)
@@ -404,7 +385,6 @@ def test_every_clip_may_kill_its_worker(audio: Path, tmp_path: Path, decoders: A
     assert leftovers(tmp_path / "s") == []
 
 
-@pytest.mark.usefixtures("quick")
 def test_file_that_is_missing_or_damaged_is_listed(audio: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.wav"
     cut.write_bytes((audio / "class0" / "clip000.wav").read_bytes()[:900])
@@ -420,7 +400,6 @@ def test_file_that_is_missing_or_damaged_is_listed(audio: Path, tmp_path: Path) 
 # ranks --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("quick")
 def test_ranks_share_the_shards_and_the_last_one_finishes(audio: Path, stored: Path, tmp_path: Path) -> None:
     out = tmp_path / "s"
     first = write(audio, out, shard_bytes=40000, rank=1, world_size=2)
@@ -436,7 +415,6 @@ def test_ranks_share_the_shards_and_the_last_one_finishes(audio: Path, stored: P
     assert leftovers(out) == []
 
 
-@pytest.mark.usefixtures("quick")
 def test_rank_that_comes_late_leaves_the_finished_store_alone(tmp_path: Path) -> None:
     out, sources = tmp_path / "s", [Source("a.wav", tmp_path / "a.wav")]
     write_store(sources, out, sample_rate=RATE, rank=0, world_size=2)
@@ -448,7 +426,6 @@ def test_rank_that_comes_late_leaves_the_finished_store_alone(tmp_path: Path) ->
     assert write_store(sources, out, sample_rate=RATE).clips == 1  # a plain run tries again
 
 
-@pytest.mark.usefixtures("quick")
 def test_second_writer_is_refused(audio: Path, tmp_path: Path) -> None:
     out = tmp_path / "s"
     with lock_store(out), pytest.raises(StoreError, match="is being written by another run: wait for its end"):
@@ -485,7 +462,6 @@ def test_lock_file_goes_with_the_last_who_shares_it(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-@pytest.mark.usefixtures("quick")
 def test_file_system_without_locks_is_written_all_the_same(
     audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -500,7 +476,6 @@ def test_file_system_without_locks_is_written_all_the_same(
 # what is refused ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("quick")
 def test_other_settings_are_refused_with_what_to_type(audio: Path, copied: Path) -> None:
     for settings, typed in (
         ({"sample_rate": 16000}, "--sample-rate 8000, not --sample-rate 16000: type --sample-rate 8000, or"),
@@ -514,7 +489,6 @@ def test_other_settings_are_refused_with_what_to_type(audio: Path, copied: Path)
     assert len(Store(copied)) == N_CLIPS
 
 
-@pytest.mark.usefixtures("quick")
 def test_store_of_the_first_version_is_refused(audio: Path, copied: Path) -> None:
     state = json.loads((copied / "store.json").read_text())
     (copied / "store.json").write_text(json.dumps(state | {"version": 1}))
