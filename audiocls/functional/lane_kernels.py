@@ -5,6 +5,10 @@ of each fills one vector, and a transform is then plain sums and products of vec
 one. A tile of sixteen frames stays in the cache from its samples to its energies, and nothing in between is written to
 memory. Where vectors are shorter, the compiler cuts these into what there is.
 
+The transform decimates in frequency, in place and depth first. Its first stage reads the windowed samples and leaves up
+to eight blocks, each a transform by itself; these go through all other stages and to power two mirror images at a time,
+which stay in the nearest cache up to frames of about 2048. What costs is writing: so stages are few, of radix 8.
+
 numba knows no vectors, so they are made known to it here; a loop that it would have to recognise as one, it does not.
 What it compiles is kept on disk, by the date of this file: so everything that is compiled together stands in it.
 """
@@ -21,11 +25,14 @@ from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic, models, overload, register_model
 
 N_LANES = 16
+_STEP = 2 * N_LANES  # from one complex number to the next
+_N_CUT = 8  # complex numbers of a frame that are read at a time
 
 # What is defined so is called without its first argument.
 _instruction = cast("Callable[[Callable[..., Any]], Callable[..., Any]]", intrinsic)
 
 _VECTOR = ir.VectorType(ir.FloatType(), N_LANES)
+_COMPLEX = ir.LiteralStructType([_VECTOR, _VECTOR])
 _INDEX = ir.IntType(32)
 _INDICES = ir.VectorType(_INDEX, N_LANES)
 _FLAGS = ("contract", "nsz")  # a product and a sum become one step; nan and infinity stay what they are
@@ -46,13 +53,26 @@ class _Lanes(types.Type):
         super().__init__(name="Lanes")
 
 
-_LANES = _Lanes()
+class _ComplexLanes(types.Type):
+    """Sixteen complex numbers: a vector of real parts and one of imaginary parts, side by side in memory too."""
+
+    def __init__(self) -> None:
+        super().__init__(name="ComplexLanes")
+
+
+_LANES, _COMPLEX_LANES = _Lanes(), _ComplexLanes()
 
 
 @register_model(_Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, _VECTOR)
+
+
+@register_model(_ComplexLanes)
+class _ComplexLanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _COMPLEX)
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -72,15 +92,30 @@ def _load(typing: Any, array: Any, index: Any) -> Any:
 
 
 @_instruction
+def _load_complex(typing: Any, array: Any, index: Any) -> Any:
+    """Sixteen real parts from array[index] on, then sixteen imaginary ones."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = builder.bitcast(_address(context, builder, signature.args[0], *arguments), _VECTOR.as_pointer())
+        parts = [builder.load(builder.gep(address, [ir.Constant(_INDEX, part)]), align=4) for part in range(2)]
+        return _complex(builder, *parts)
+
+    return _COMPLEX_LANES(array, types.intp), generate
+
+
+@_instruction
 def _store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
-    """array[index : index + N_LANES] = vector."""
+    """array[index : index + N_LANES] = vector, or twice as many numbers where they are complex."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address = _address(context, builder, signature.args[0], *arguments[:2])
-        builder.store(arguments[2], builder.bitcast(address, _VECTOR.as_pointer()), align=4)
+        address = builder.bitcast(address, _VECTOR.as_pointer())
+        parts = _parts(builder, arguments[2]) if vector == _COMPLEX_LANES else arguments[2:]
+        for part, values in enumerate(parts):
+            builder.store(values, builder.gep(address, [ir.Constant(_INDEX, part)]), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, _LANES), generate
+    return types.void(array, types.intp, vector), generate
 
 
 @_instruction
@@ -120,28 +155,9 @@ def _transpose(typing: Any, source: Any, index: Any, step: Any, target: Any, pla
     """Sixteen rows of sixteen numbers, `step` apart from `index` on, become columns: rows `stride` apart at `place`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def row(kind: Any, array: Any, start: Any, apart: Any, number: int) -> Any:
-            offset = builder.add(start, builder.mul(apart, ir.Constant(apart.type, number)))
-            return _address(context, builder, kind, array, offset)
-
-        source, index, step, target, place, stride = arguments
-        kind = signature.args[0].dtype
-        stored = ir.VectorType(context.get_value_type(kind), N_LANES)
-        rows = []
-        for i in range(N_LANES):
-            address = row(signature.args[0], source, index, step, i)
-            rows.append(builder.load(builder.bitcast(address, stored.as_pointer()), align=kind.bitwidth // 8))
-        if isinstance(kind, types.Integer):
-            rows = [builder.sitofp(vector, _VECTOR) for vector in rows]
-        for size in (8, 4, 2, 1):  # blocks of this size change places across the diagonal
-            first = [lane if not lane & size else lane - size + N_LANES for lane in range(N_LANES)]
-            second = [lane + size if not lane & size else lane + N_LANES for lane in range(N_LANES)]
-            for i in (i for i in range(N_LANES) if not i & size):
-                pair = rows[i], rows[i + size]
-                rows[i] = builder.shuffle_vector(*pair, ir.Constant(_INDICES, first))
-                rows[i + size] = builder.shuffle_vector(*pair, ir.Constant(_INDICES, second))
-        for i, vector in enumerate(rows):
-            address = row(signature.args[3], target, place, stride, i)
+        target, place, stride = arguments[3:]
+        for i, vector in enumerate(_columns(context, builder, signature.args[0], *arguments[:3])):
+            address = _row(context, builder, signature.args[3], target, place, stride, i)
             builder.store(vector, builder.bitcast(address, _VECTOR.as_pointer()), align=4)
         return context.get_dummy_value()
 
@@ -149,14 +165,120 @@ def _transpose(typing: Any, source: Any, index: Any, step: Any, target: Any, pla
 
 
 @_instruction
+def _cut(typing: Any, source: Any, index: Any, step: Any, window: Any, first: Any, target: Any, place: Any) -> Any:
+    """Sixteen samples of sixteen frames `step` apart, times those of the window from `first` on, sample by sample."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        weights = _address(context, builder, signature.args[3], *arguments[3:5])
+        place = _address(context, builder, signature.args[5], *arguments[5:])
+        place = builder.bitcast(place, _VECTOR.as_pointer())
+        for i, vector in enumerate(_columns(context, builder, signature.args[0], *arguments[:3])):
+            number = ir.Constant(_INDEX, i)
+            weight = _in_all(builder, builder.load(builder.gep(weights, [number])))
+            builder.store(builder.fmul(vector, weight), builder.gep(place, [number]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, window, types.intp, target, types.intp), generate
+
+
+def _columns(context: Any, builder: Any, kind: Any, array: Any, index: Any, step: Any) -> list[Any]:
+    """The columns of sixteen rows of sixteen numbers; PCM becomes float, and till then two samples are one word."""
+    pcm = isinstance(kind.dtype, types.Integer)
+    eight = ir.VectorType(_INDEX if pcm else ir.FloatType(), 8)
+    columns = []
+    for first in (0,) if pcm else (0, 8):
+        start = builder.add(index, ir.Constant(index.type, first))
+        halves = []
+        for i in range(N_LANES):
+            address = _row(context, builder, kind, array, start, step, i)
+            halves.append(builder.load(builder.bitcast(address, eight.as_pointer()), align=kind.dtype.bitwidth // 8))
+        both = ir.Constant(_INDICES, list(range(N_LANES)))
+        rows = [builder.shuffle_vector(*pair, both) for pair in zip(halves[:8], halves[8:], strict=True)]
+        for size in (4, 2, 1):  # blocks of this size change places across the diagonals of both halves
+            low = [lane if not lane & size else lane - size + N_LANES for lane in range(N_LANES)]
+            high = [lane + size if not lane & size else lane + N_LANES for lane in range(N_LANES)]
+            for i in (i for i in range(8) if not i & size):
+                pair = rows[i], rows[i + size]
+                rows[i] = builder.shuffle_vector(*pair, ir.Constant(_INDICES, low))
+                rows[i + size] = builder.shuffle_vector(*pair, ir.Constant(_INDICES, high))
+        columns += rows
+    if not pcm:
+        return columns
+    half = _same(_INDICES, 16)  # numba runs where the lower half of a word is the earlier sample
+    samples = [builder.ashr(word, half) for both in columns for word in (builder.shl(both, half), both)]
+    return [builder.sitofp(sample, _VECTOR) for sample in samples]
+
+
+def _row(context: Any, builder: Any, kind: Any, array: Any, start: Any, apart: Any, number: int) -> Any:
+    """Where row `number` begins, of rows `apart`, the first at `start`."""
+    offset = builder.add(start, builder.mul(apart, ir.Constant(apart.type, number)))
+    return _address(context, builder, kind, array, offset)
+
+
+@_instruction
 def _all(typing: Any, number: Any) -> Any:
     """The same number in every lane."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), arguments[0], ir.Constant(_INDEX, 0))
-        return builder.shuffle_vector(first, first, _same(_INDICES, 0))
+        return _in_all(builder, arguments[0])
 
     return _LANES(types.float32), generate
+
+
+@_instruction
+def _all_complex(typing: Any, array: Any, index: Any) -> Any:
+    """The same complex number in every lane, of which array[index] and array[index + 1] are the parts."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address = _address(context, builder, signature.args[0], *arguments)
+        numbers = [builder.load(builder.gep(address, [ir.Constant(_INDEX, part)])) for part in range(2)]
+        return _complex(builder, *(_in_all(builder, number) for number in numbers))
+
+    return _COMPLEX_LANES(array, types.intp), generate
+
+
+@_instruction
+def _times(typing: Any, factor: Any, number: Any) -> Any:
+    """Complex numbers times real ones."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        factor, number = arguments
+        return _complex(builder, *(builder.fmul(factor, part, flags=_FLAGS) for part in _parts(builder, number)))
+
+    return _COMPLEX_LANES(_LANES, _COMPLEX_LANES), generate
+
+
+@_instruction
+def _quarter_back(typing: Any, number: Any) -> Any:
+    """Complex numbers times -i."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        real, imag = _parts(builder, *arguments)
+        return _complex(builder, imag, builder.fneg(real))
+
+    return _COMPLEX_LANES(_COMPLEX_LANES), generate
+
+
+@_instruction
+def _conjugate(typing: Any, number: Any) -> Any:
+    """Complex numbers with their imaginary parts negated."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        real, imag = _parts(builder, *arguments)
+        return _complex(builder, real, builder.fneg(imag))
+
+    return _COMPLEX_LANES(_COMPLEX_LANES), generate
+
+
+@_instruction
+def _square(typing: Any, number: Any) -> Any:
+    """Squares of the magnitudes of complex numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        squares = [builder.fmul(part, part, flags=_FLAGS) for part in _parts(builder, *arguments)]
+        return builder.fadd(*squares, flags=_FLAGS)
+
+    return _LANES(_COMPLEX_LANES), generate
 
 
 @_instruction
@@ -235,28 +357,66 @@ def _call(builder: Any, name: str, *arguments: Any) -> Any:
     return builder.call(get_or_insert_function(builder.module, kind, f"llvm.{name}.v{N_LANES}f32"), arguments)
 
 
-def _arithmetic(sign: Callable[[Any, Any], Any], instruction: str) -> None:
-    """Teach numba what a sign between two vectors means."""
+def _complex(builder: Any, real: Any, imag: Any) -> Any:
+    """One value of two vectors."""
+    both = ir.Constant(_COMPLEX, ir.Undefined)
+    return builder.insert_value(builder.insert_value(both, real, 0), imag, 1)
+
+
+def _parts(builder: Any, number: Any) -> list[Any]:
+    """Real and imaginary parts."""
+    return [builder.extract_value(number, part) for part in range(2)]
+
+
+def _in_all(builder: Any, number: Any) -> Any:
+    """The same number in every lane."""
+    first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), number, ir.Constant(_INDEX, 0))
+    return builder.shuffle_vector(first, first, _same(_INDICES, 0))
+
+
+def _arithmetic(sign: Callable[[Any, Any], Any], kind: Any, compute: Callable[..., Any]) -> None:
+    """Teach numba what a sign between two values of a kind means."""
 
     @_instruction
-    def compute(typing: Any, left: Any, right: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return getattr(builder, instruction)(*arguments, flags=_FLAGS)
-
-        return _LANES(_LANES, _LANES), generate
+    def instruction(typing: Any, left: Any, right: Any) -> Any:
+        return kind(kind, kind), lambda context, builder, signature, arguments: compute(builder, *arguments)
 
     @overload(sign)
     def between(left: Any, right: Any) -> Any:
         def lane_by_lane(left: Any, right: Any) -> Any:
-            return compute(left, right)
+            return instruction(left, right)
 
-        return lane_by_lane if isinstance(left, _Lanes) and isinstance(right, _Lanes) else None
+        return lane_by_lane if left == kind and right == kind else None
 
 
-_arithmetic(operator.add, "fadd")
-_arithmetic(operator.sub, "fsub")
-_arithmetic(operator.mul, "fmul")
-_arithmetic(operator.truediv, "fdiv")
+def _of_lanes(name: str) -> Callable[..., Any]:
+    return lambda builder, left, right: getattr(builder, name)(left, right, flags=_FLAGS)
+
+
+def _of_parts(name: str) -> Callable[..., Any]:
+    def compute(builder: Any, left: Any, right: Any) -> Any:
+        pairs = zip(_parts(builder, left), _parts(builder, right), strict=True)
+        return _complex(builder, *(getattr(builder, name)(*pair, flags=_FLAGS) for pair in pairs))
+
+    return compute
+
+
+def _product(builder: Any, left: Any, right: Any) -> Any:
+    (a, b), (c, d) = _parts(builder, left), _parts(builder, right)
+    ac, bd, ad, bc = (builder.fmul(*pair, flags=_FLAGS) for pair in ((a, c), (b, d), (a, d), (b, c)))
+    return _complex(builder, builder.fsub(ac, bd, flags=_FLAGS), builder.fadd(ad, bc, flags=_FLAGS))
+
+
+for _sign, _name in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _arithmetic(_sign, _LANES, _of_lanes(_name))
+_arithmetic(operator.add, _COMPLEX_LANES, _of_parts("fadd"))
+_arithmetic(operator.sub, _COMPLEX_LANES, _of_parts("fsub"))
+_arithmetic(operator.mul, _COMPLEX_LANES, _product)
 
 
 @_compiled
@@ -266,8 +426,8 @@ def energies(
     hop_length: int,
     radices: np.ndarray,
     turns: np.ndarray,
-    roots: np.ndarray,
     half_turns: np.ndarray,
+    places: np.ndarray,
     magnitude: bool,
     first: np.ndarray,
     offset: np.ndarray,
@@ -281,9 +441,9 @@ def energies(
 
     Args:
         samples: shape (clips, time), float32 or PCM, with all that frames need before and after.
-        window: shape (n_fft,), float32, even n_fft.
+        window: shape (n_fft,), float32, even n_fft; half of what samples are to be multiplied by.
         hop_length: distance between frames, in samples.
-        radices, turns, roots, half_turns: the transform, from `lane_energy`.
+        radices, turns, half_turns, places: the transform, from `lane_energy`.
         magnitude: whether the root of the power is taken.
         first, offset, weight: the filterbank, from `filter_groups`.
         powers: shape (clips, n_fft // 2 + 1, frames), at least N_LANES frames, float32, which is filled; no clip at all
@@ -294,15 +454,21 @@ def energies(
     half = window.shape[0] // 2
     n_bins, n_frames = filtered.shape[1:]
     tiles = (n_frames + N_LANES - 1) // N_LANES
-    frames = np.empty(2 * half * N_LANES, np.float32)
-    other = np.empty(2 * half * N_LANES, np.float32)
-    power = np.empty((half + 1) * N_LANES, np.float32)
+    radix, length = radices[0], half // radices[0]
+    # The first stage leaves `radix` blocks, each a transform of its own, apart lest all want the same lines of cache.
+    gap = (length + 1) * _STEP
+    spare = radix * gap  # room for what is cut from the frames, and for the numbers of an odd butterfly
+    z, power = _room(spare + 8 * _N_CUT * _STEP), _room((half + 1) * N_LANES)
     for tile in range(start, stop):
         clip = tile // tiles
         frame = min((tile % tiles) * N_LANES, n_frames - N_LANES)
-        _window_frames(samples[clip], frame * hop_length, hop_length, window, frames)
-        spectrum = _transform(frames, other, half, radices, turns, roots)
-        _square(spectrum, half, half_turns, power)
+        _first_stage(samples[clip], frame * hop_length, hop_length, window, radix, turns, z, gap, spare)
+        for low in range(radix // 2 + 1):
+            high = (radix - low) % radix  # the block with the mirror images of this one's numbers, perhaps itself
+            _other_stages(z, low * gap, length, radices, turns, spare)
+            if low != high:
+                _other_stages(z, high * gap, length, radices, turns, spare)
+            _powers(z, low, high, radix, gap, places, half_turns, power)
         if magnitude:
             for i in range(0, (half + 1) * N_LANES, N_LANES):
                 _store(power, i, _root(_load(power, i)))
@@ -339,121 +505,157 @@ def grouped(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @njit
-def _window_frames(samples, begin, hop_length, window, out):
-    """Windowed samples of sixteen frames: even ones as real parts, then odd ones as imaginary parts."""
-    n_fft = window.shape[0]
-    imag, whole = n_fft // 2 * N_LANES, n_fft // N_LANES * N_LANES
-    turned = np.empty(N_LANES * N_LANES, np.float32)
-    for i in range(0, whole, N_LANES):
-        _transpose(samples, begin + i, hop_length, turned, 0, N_LANES)
-        for j in range(0, N_LANES, 2):
-            place = (i + j) // 2 * N_LANES
-            _store(out, place, _load(turned, j * N_LANES) * _all(window[i + j]))
-            _store(out, place + imag, _load(turned, (j + 1) * N_LANES) * _all(window[i + j + 1]))
-    for i in range(whole, n_fft, 2):
-        _store(out, i // 2 * N_LANES, _take(samples, begin + i, hop_length) * _all(window[i]))
-        _store(out, i // 2 * N_LANES + imag, _take(samples, begin + i + 1, hop_length) * _all(window[i + 1]))
+def _room(length):
+    """Memory for so many numbers, which begins where a line of the cache does."""
+    room = np.empty(length + N_LANES, np.float32)
+    start = -(room.ctypes.data // 4) % N_LANES
+    return room[start : start + length]
 
 
 @njit
-def _transform(x, y, length, radices, turns, roots):
-    """Complex Fourier transforms of `length` (Stockham's, which needs no reordering), from one array to the other."""
-    n, stride, turn, root = length, 1, 0, 0
-    for radix in radices:
-        if radix == 4:
-            _stage_4(x, y, length, n, stride, turns[turn:])
-        elif radix == 2:
-            _stage_2(x, y, length)
+def _first_stage(samples, begin, hop_length, window, radix, turns, z, gap, spare):
+    """The first stage of sixteen windowed frames, whose even samples are real parts and odd ones imaginary parts.
+
+    Only what its next butterflies need is cut from the frames at a time, and stays in the cache till then.
+    """
+    length = window.shape[0] // (2 * radix)
+    for first in range(0, length, _N_CUT):
+        p = max(min(first, length - _N_CUT), 0)  # the last ones reach back
+        if length < _N_CUT:  # the radix is 1 then
+            for i in range(2 * length):
+                _store(z, spare + i * N_LANES, _take(samples, begin + i, hop_length) * _all(window[i]))
         else:
-            _stage_odd(x, y, length, n, stride, radix, turns[turn:], roots[root:])
-            root += 2 * radix
+            for j in range(radix):
+                place = 2 * (length * j + p)
+                _cut(samples, begin + place, hop_length, window, place, z, spare + j * _N_CUT * _STEP)
+        turn = 2 * p * (radix - 1)
+        _stage(radix, min(_N_CUT, length), z, spare, _N_CUT * _STEP, p * _STEP, gap, turns, turn)
+
+
+@njit
+def _other_stages(z, begin, length, radices, turns, spare):
+    """The other stages of one block, in place: number k of the transform ends where `places` says."""
+    n, turn = length, 2 * length * (radices[0] - 1)
+    for radix in radices[1:]:
         n //= radix
+        if radix % 2:
+            _odd_stage(radix, n, length, z, begin, turns, turn, spare)
+            turn += 2 * radix
+        elif n == 1:
+            _stage(radix, length // radix, z, begin, n * _STEP, begin, n * _STEP, None, turn)
+        else:
+            for i in range(begin, begin + length * _STEP, n * radix * _STEP):
+                _stage(radix, n, z, i, n * _STEP, i, n * _STEP, turns, turn)
         turn += 2 * n * (radix - 1)
-        stride *= radix
-        x, y = y, x
-    return x
 
 
 @njit
-def _stage_4(x, y, length, n, stride, turns):
-    imag, quarter, step = length * N_LANES, stride * (n // 4) * N_LANES, stride * N_LANES
-    for p in range(n // 4):
-        w1r, w1i, w2r = _all(turns[6 * p]), _all(turns[6 * p + 1]), _all(turns[6 * p + 2])
-        w2i, w3r, w3i = _all(turns[6 * p + 3]), _all(turns[6 * p + 4]), _all(turns[6 * p + 5])
-        for q in range(stride):
-            i = (q + stride * p) * N_LANES
-            ar, ai = _load(x, i), _load(x, i + imag)
-            br, bi = _load(x, i + quarter), _load(x, i + quarter + imag)
-            cr, ci = _load(x, i + 2 * quarter), _load(x, i + 2 * quarter + imag)
-            dr, di = _load(x, i + 3 * quarter), _load(x, i + 3 * quarter + imag)
-            sum_ac_r, sum_ac_i, less_ac_r, less_ac_i = ar + cr, ai + ci, ar - cr, ai - ci
-            sum_bd_r, sum_bd_i, less_bd_r, less_bd_i = br + dr, bi + di, br - dr, bi - di
-            o = (q + 4 * stride * p) * N_LANES
-            _store(y, o, sum_ac_r + sum_bd_r)
-            _store(y, o + imag, sum_ac_i + sum_bd_i)
-            r, j = less_ac_r + less_bd_i, less_ac_i - less_bd_r
-            _store(y, o + step, w1r * r - w1i * j)
-            _store(y, o + step + imag, w1r * j + w1i * r)
-            r, j = sum_ac_r - sum_bd_r, sum_ac_i - sum_bd_i
-            _store(y, o + 2 * step, w2r * r - w2i * j)
-            _store(y, o + 2 * step + imag, w2r * j + w2i * r)
-            r, j = less_ac_r - less_bd_i, less_ac_i + less_bd_r
-            _store(y, o + 3 * step, w3r * r - w3i * j)
-            _store(y, o + 3 * step + imag, w3r * j + w3i * r)
+def _stage(radix, count, z, i, step, o, gap, turns, turn):
+    """Butterflies of numbers `step` apart from z[i] on, whose results stand `gap` apart from z[o] on.
+
+    The next butterfly begins with the next number; in the last stage, which has no turns, after the last number.
+    """
+    forward = _STEP if turns is not None else radix * _STEP
+    for _ in range(count):
+        if radix == 8:
+            _butterfly_8(z, i, step, o, gap, turns, turn)
+        elif radix == 4:
+            _butterfly_4(z, i, step, o, gap, turns, turn)
+        elif radix == 2:
+            a, b = _load_complex(z, i), _load_complex(z, i + step)
+            _store(z, o, a + b)
+            _put_turned(z, o + gap, a - b, turns, turn)
+        else:
+            _store(z, o, _load_complex(z, i))
+        i, o, turn = i + forward, o + forward, turn + 2 * (radix - 1)
+
+
+@njit(forceinline=True)
+def _butterfly_8(z, i, step, o, gap, turns, turn):
+    """Two transforms of four, of even and of odd numbers, and their sums, the odd ones turned by eighths."""
+    a, c, e, g = _fourths(z, i, 2 * step)
+    b, d, f, h = _fourths(z, i + step, 2 * step)
+    root = _all(np.float32(math.sqrt(0.5)))
+    d, f, h = _times(root, d + _quarter_back(d)), _quarter_back(f), _times(root, _quarter_back(h) - h)
+    _store(z, o, a + b)
+    _put_turned(z, o + gap, c + d, turns, turn)
+    _put_turned(z, o + 2 * gap, e + f, turns, turn + 2)
+    _put_turned(z, o + 3 * gap, g + h, turns, turn + 4)
+    _put_turned(z, o + 4 * gap, a - b, turns, turn + 6)
+    _put_turned(z, o + 5 * gap, c - d, turns, turn + 8)
+    _put_turned(z, o + 6 * gap, e - f, turns, turn + 10)
+    _put_turned(z, o + 7 * gap, g - h, turns, turn + 12)
+
+
+@njit(forceinline=True)
+def _butterfly_4(z, i, step, o, gap, turns, turn):
+    a, b, c, d = _fourths(z, i, step)
+    _store(z, o, a)
+    _put_turned(z, o + gap, b, turns, turn)
+    _put_turned(z, o + 2 * gap, c, turns, turn + 2)
+    _put_turned(z, o + 3 * gap, d, turns, turn + 4)
+
+
+@njit(forceinline=True)
+def _fourths(z, i, step):
+    """The Fourier transform of four numbers, `step` apart from z[i] on."""
+    a, b = _load_complex(z, i), _load_complex(z, i + step)
+    c, d = _load_complex(z, i + 2 * step), _load_complex(z, i + 3 * step)
+    even, less_even, odd, less_odd = a + c, a - c, b + d, _quarter_back(b - d)
+    return even + odd, less_even + less_odd, even - odd, less_even - less_odd
+
+
+@njit(forceinline=True)
+def _put_turned(z, place, number, turns, turn):
+    if turns is None:
+        _store(z, place, number)
+    else:
+        _store(z, place, number * _all_complex(turns, turn))
 
 
 @njit
-def _stage_2(x, y, length):
-    """The last stage, whose turns are all 1."""
-    far = length // 2 * N_LANES
-    for part in range(2):
-        for i in range(part * 2 * far, part * 2 * far + far, N_LANES):
-            a, b = _load(x, i), _load(x, i + far)
-            _store(y, i, a + b)
-            _store(y, i + far, a - b)
+def _odd_stage(radix, n, length, z, begin, turns, roots, spare):
+    """A stage of any odd radix, by its definition, for two results at a time that are each other's mirror image."""
+    step, end = n * _STEP, spare + radix * _STEP
+    for block in range(0, length, n * radix):
+        for p in range(n):
+            i, turn = begin + (block + p) * _STEP, roots + 2 * (radix + p * (radix - 1) - 1)
+            first = _load_complex(z, i)
+            total = first
+            for j in range(1, radix // 2 + 1):
+                a, b = _load_complex(z, i + j * step), _load_complex(z, i + (radix - j) * step)
+                _store(z, spare + j * _STEP, a + b)
+                _store(z, end - j * _STEP, _quarter_back(b - a))
+                total = total + (a + b)
+            _store(z, i, total)
+            for k in range(1, radix // 2 + 1):
+                even, odd = first, first - first
+                for j in range(1, radix // 2 + 1):
+                    root = roots + 2 * (j * k % radix)
+                    even = even + _times(_all(turns[root]), _load_complex(z, spare + j * _STEP))
+                    odd = odd + _times(_all(turns[root + 1]), _load_complex(z, end - j * _STEP))
+                _put_turned(z, i + k * step, even + odd, turns, turn + 2 * k)
+                _put_turned(z, i + (radix - k) * step, even - odd, turns, turn + 2 * (radix - k))
 
 
 @njit
-def _stage_odd(x, y, length, n, stride, radix, turns, roots):
-    """A stage of any radix, by its definition."""
-    imag, m = length * N_LANES, n // radix
-    for p in range(m):
-        for q in range(stride):
-            for k in range(radix):
-                real, imaginary = _all(np.float32(0)), _all(np.float32(0))
-                for j in range(radix):
-                    i = (q + stride * (p + m * j)) * N_LANES
-                    cos, sin = _all(roots[2 * (j * k % radix)]), _all(roots[2 * (j * k % radix) + 1])
-                    r, s = _load(x, i), _load(x, i + imag)
-                    real = real + (cos * r - sin * s)
-                    imaginary = imaginary + (cos * s + sin * r)
-                o = (q + stride * (radix * p + k)) * N_LANES
-                if k > 0:
-                    turn = 2 * (p * (radix - 1) + k - 1)
-                    cos, sin = _all(turns[turn]), _all(turns[turn + 1])
-                    real, imaginary = cos * real - sin * imaginary, cos * imaginary + sin * real
-                _store(y, o, real)
-                _store(y, o + imag, imaginary)
-
-
-@njit
-def _square(z, half, half_turns, power):
-    """Power of real frames from the transform of their even and odd samples as one complex number."""
-    imag = half * N_LANES
-    r, j = _load(z, 0), _load(z, imag)
-    _store(power, 0, (r + j) * (r + j))
-    _store(power, imag, (r - j) * (r - j))
-    one_half = _all(np.float32(0.5))
-    for k in range(1, half // 2 + 1):
-        low, high = k * N_LANES, (half - k) * N_LANES
-        zr, zi, yr, yi = _load(z, low), _load(z, low + imag), _load(z, high), _load(z, high + imag)
-        even_r, even_i, odd_r, odd_i = one_half * (zr + yr), one_half * (zi - yi), zi + yi, yr - zr
-        cos, sin = _all(half_turns[2 * k]), _all(half_turns[2 * k + 1])
-        turned_r, turned_i = cos * odd_r - sin * odd_i, cos * odd_i + sin * odd_r
-        r, j = even_r + turned_r, even_i + turned_i
-        _store(power, low, r * r + j * j)
-        r, j = even_r - turned_r, even_i - turned_i
-        _store(power, high, r * r + j * j)
+def _powers(z, low, high, radix, gap, places, half_turns, power):
+    """Power of real frames from the transform of half as many complex numbers, in a block and its mirror image."""
+    length = len(places)
+    half, past = radix * length, length - int(low > 0)
+    if low == 0:
+        r, j = _load(z, 0), _load(z, N_LANES)
+        first, last = r + j, r - j
+        first, last = first + first, last + last  # as the sums of a and b are: the window is half of what it should be
+        _store(power, 0, first * first)
+        _store(power, half * N_LANES, last * last)
+    for m in range(int(low == 0), length // 2 + 1 if low == high else length):
+        k = radix * m + low
+        a = _load_complex(z, low * gap + places[m] * _STEP)
+        b = _conjugate(_load_complex(z, high * gap + places[past - m] * _STEP))
+        even, odd = a + b, _quarter_back(a - b) * _all_complex(half_turns, 2 * k)
+        _store(power, k * N_LANES, _square(even + odd))
+        _store(power, (half - k) * N_LANES, _square(even - odd))
 
 
 @njit

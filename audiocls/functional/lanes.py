@@ -109,8 +109,7 @@ def lane_energy(
             f"filterbank must have n_fft // 2 + 1 = {n_fft // 2 + 1} columns, got shape {tuple(filterbank.shape)}"
         )
     window = window_in_frame(window.detach().to(torch.float32), n_fft)
-    if waveform.dtype == torch.int16:
-        window = window * 2.0**-15
+    window = window * (0.5 * 2.0**-15 if waveform.dtype == torch.int16 else 0.5)
     padded = pad_to_frames(waveform.detach(), n_fft=n_fft, hop_length=hop_length, center=center, pad_mode=pad_mode)
     frames = _Frames(padded.contiguous(), window.contiguous(), hop_length, power == 1.0)
     if filterbank is None:
@@ -125,7 +124,7 @@ class _Frames(NamedTuple):
     """Waveforms (clips, time) with all that their frames need before and after, and how frames are taken from them."""
 
     waveform: Tensor
-    window: Tensor
+    window: Tensor  # half of what samples are multiplied by, and 2**-15 of that for PCM
     hop_length: int
     magnitude: bool
 
@@ -181,21 +180,25 @@ def share(kernel: Callable[..., None], arguments: Sequence[object], n_tiles: int
 
 @lru_cache(maxsize=32)
 def _transform(n_fft: int) -> tuple[np.ndarray, ...]:
-    """The transform of real frames by a complex one of half the length: radices, and turns of each stage.
+    """The transform of real frames by a complex one of half the length, in stages that decimate in frequency.
 
     Returns:
-        The radix of each stage; exp(-2 pi i k p / n) for k of 1 to radix - 1 within each p, stage after stage; the
-        roots of one of the odd radices; and exp(-2 pi i k / n_fft) / 2. Complex numbers are pairs.
+        The radix of each stage; the turns of each, exp(-2 pi i k p / n) for k of 1 to radix - 1 within each p, and
+        before them, where the radix is odd and the stage not the first, its roots; exp(-2 pi i k / n_fft); and where
+        the stages after the first leave each number of a block. Complex numbers are pairs.
     """
     radices = _radices(n_fft // 2)
-    turns, n = [np.empty(0)], n_fft // 2
+    turns, n = list[np.ndarray](), n_fft // 2
     for radix in radices:
-        turns.append((np.arange(n // radix)[:, None] * np.arange(1, radix) / n).ravel())
+        if radix % 2 and turns:
+            turns.append(np.arange(radix) / radix)
         n //= radix
-    roots = [np.empty(0), *(np.arange(radix) / radix for radix in radices if radix % 2)]
-    halves = 0.5 * _circle(np.arange(n_fft // 4 + 1) / n_fft)
-    pairs = [_circle(np.concatenate(turns)), _circle(np.concatenate(roots)), halves]
-    return np.array(radices, np.int64), *(numbers.astype(np.float32) for numbers in pairs)
+        turns.append((np.arange(n)[:, None] * np.arange(1, radix) / (n * radix)).ravel())
+    pairs = [_circle(np.concatenate(turns)), _circle(np.arange(n_fft // 2) / n_fft)]
+    places = np.zeros(1, np.int64)
+    for radix in reversed(radices[1:]):
+        places = (places[:, None] + len(places) * np.arange(radix)).ravel()
+    return np.array(radices, np.int64), *(numbers.astype(np.float32) for numbers in pairs), places
 
 
 def _circle(turns: np.ndarray) -> np.ndarray:
@@ -204,15 +207,20 @@ def _circle(turns: np.ndarray) -> np.ndarray:
 
 
 def _radices(length: int) -> list[int]:
-    """Odd factors, then fours, then a two, if there is one: its stage must be the last."""
-    odd, twos = [], 0
-    while length % 2 == 0 and length:
-        length, twos = length // 2, twos + 1
-    factor = 3
-    while length > 1:
-        if length % factor:
+    """8, 4, 2 or 1 first, and at least the eight numbers that are cut at a time left; then odd ones, then 2, 4 and 8.
+
+    >>> _radices(512), _radices(200), _radices(15)
+    ([8, 8, 8], [8, 5, 5], [1, 3, 5])
+    """
+    first = next(radix for radix in (8, 4, 2, 1) if radix == 1 or (length % radix == 0 and length >= 8 * radix))
+    rest, odd, twos, factor = length // first, list[int](), 0, 3
+    while rest % 2 == 0 and rest:
+        rest, twos = rest // 2, twos + 1
+    while rest > 1:
+        if rest % factor:
             factor += 2
         else:
             odd.append(factor)
-            length //= factor
-    return odd + [4] * (twos // 2) + [2] * (twos % 2)
+            rest //= factor
+    fours = (0, 2, 1)[twos % 3] if twos > 1 else 0  # 4 * 4 is quicker than 2 * 8
+    return [first, *odd, *[2] * (twos == 1), *[4] * fours, *[8] * ((twos - 2 * fours) // 3)]
