@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audiocls import functional
-from audiocls.frontends.eager import is_plain
+from audiocls.frontends.eager import has_tangent, is_eager_on_cpu, is_plain
 
 _N_LANES = 16  # numbers of a clip from which on they are taken side by side
 
@@ -170,7 +170,7 @@ class PCEN(Compression):
     def forward(self, energy: Tensor) -> Tensor:
         """Compress energies (batch, channels, n_bins, frames); the shape stays."""
         smooth, alpha, delta, r = self.smooth(), self.alpha(), self.delta(), self.r()
-        quick = _fits_lanes(energy, self.eps) and is_plain(smooth, alpha, delta)
+        quick = _fits_lanes(energy, self.eps) and is_plain(energy, smooth, alpha, delta)
         if quick and isinstance(r, float) and r == 0.5:
             return functional.lane_pcen(energy, smooth=smooth, alpha=alpha, delta=delta, eps=self.eps)
         return functional.pcen(energy, smooth=smooth, alpha=alpha, delta=delta, r=r, eps=self.eps)
@@ -244,5 +244,6 @@ class SharePerBin(nn.Module):
 
 
 def _fits_lanes(energy: Tensor, floor: float) -> bool:
-    """Whether many numbers may be taken at a time: on a processor, with nothing to trace or differentiate."""
-    return energy.dtype == torch.float32 and is_plain(energy) and floor >= torch.finfo(torch.float32).tiny
+    """Whether many numbers may be taken at a time: on a processor, with nothing to trace."""
+    eager = is_eager_on_cpu(energy) and not has_tangent(energy)
+    return eager and energy.dtype == torch.float32 and floor >= torch.finfo(torch.float32).tiny

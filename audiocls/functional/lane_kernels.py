@@ -338,6 +338,17 @@ def _at_least(typing: Any, vector: Any, floor: Any) -> Any:
     return _LANES(_LANES, _LANES), generate
 
 
+@_instruction
+def _where_above(typing: Any, vector: Any, floor: Any, number: Any) -> Any:
+    """`number` where `vector` is above `floor`, zero elsewhere, lane by lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        vector, floor, number = arguments
+        return builder.select(builder.fcmp_ordered(">", vector, floor), number, _same(_VECTOR, 0.0))
+
+    return _LANES(_LANES, _LANES, _LANES), generate
+
+
 def _polynomial(builder: Any, variable: Any, coefficients: Sequence[float]) -> Any:
     """Horner's scheme, from the highest power down."""
     value = _same(_VECTOR, coefficients[0])
@@ -745,14 +756,56 @@ def decibels(power: np.ndarray, amin: float, top: float, ref: float, out: np.nda
     """
     n = power.shape[1]
     per_octave, of_ref = np.float32(10 * math.log10(2)), _all(np.float32(10 * math.log10(ref)))
-    largest = np.empty(N_LANES, np.float32)
     for clip in range(start, stop):
         here, there = power[clip], out[clip]
-        peak = _load(here, 0)
-        for i in range(0, n, N_LANES):
-            peak = _at_least(peak, _load(here, min(i, n - N_LANES)))
-        _store(largest, 0, peak)
-        floor = _all(np.float32(max(largest.max() * top, amin)))
+        floor = _all(np.float32(max(_largest(here) * top, amin)))
         for i in range(0, n, N_LANES):
             j = min(i, n - N_LANES)  # the last vector reaches back
             _store(there, j, _log2(_at_least(_load(here, j), floor)) * _all(per_octave) - of_ref)
+
+
+@_compiled
+def decibel_slopes(
+    power: np.ndarray, grad: np.ndarray, amin: float, top: float, out: np.ndarray, start: int, stop: int
+) -> None:
+    """The gradient of the power of `decibels`, from that of what it made; what is at the floor moves the peak.
+
+    Args:
+        power, amin, top, start, stop: as of `decibels`.
+        grad: shape of `power`, float32.
+        out: shape of `power`, which is filled.
+    """
+    n = power.shape[1]
+    per_neper = np.float32(10 / math.log(10))
+    sums = np.empty(N_LANES, np.float32)
+    for clip in range(start, stop):
+        here, slope, there = power[clip], grad[clip], out[clip]
+        peak = _largest(here)
+        floor = np.float32(max(peak * top, amin))
+        of_floor = _all(np.float32(0))
+        for i in range(0, n - N_LANES + 1, N_LANES):
+            now, change = _load(here, i), _load(slope, i) * _all(per_neper)
+            above = _where_above(now, _all(floor), change)
+            of_floor = of_floor + (change - above)
+            _store(there, i, above / _at_least(now, _all(floor)))
+        _store(sums, 0, of_floor)
+        total = sums.sum()
+        for i in range(n - n % N_LANES, n):
+            change = slope[i] * per_neper
+            there[i] = change / here[i] if here[i] > floor else np.float32(0)
+            total += np.float32(0) if here[i] > floor else change
+        if peak * top > amin and total != 0:
+            share = np.float32(total / floor * top / (here == peak).sum())  # where several hold the peak, as amax does
+            for i in range(n):
+                if here[i] == peak:
+                    there[i] += share
+
+
+@njit
+def _largest(numbers):
+    """The largest of at least N_LANES numbers; nan does not count, but for the first ones."""
+    peak, largest = _load(numbers, 0), np.empty(N_LANES, np.float32)
+    for i in range(0, len(numbers), N_LANES):
+        peak = _at_least(peak, _load(numbers, min(i, len(numbers) - N_LANES)))
+    _store(largest, 0, peak)
+    return largest.max()

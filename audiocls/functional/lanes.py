@@ -131,23 +131,23 @@ class _Frames(NamedTuple):
     @property
     def number(self) -> int:
         """Frames of each clip."""
-        return 1 + (self.waveform.shape[-1] - len(self.window)) // self.hop_length
+        return 1 + (self.waveform.shape[-1] - self.window.shape[-1]) // self.hop_length
 
     def energies(self, groups: FilterGroups | None, *, powers: bool = True) -> tuple[Tensor, Tensor]:
         """The bins of the transform (clips, n_freqs, frames) and the filterbank's; empty what is not there."""
         from audiocls.functional.lane_kernels import N_LANES, energies  # noqa: PLC0415  numba takes half a second
 
-        n_fft, waveform = len(self.window), self.waveform
-        n_clips, n_frames = len(waveform), max(self.number, N_LANES)  # clips of less than a tile get silence after them
-        if n_frames > self.number:
-            waveform = F.pad(waveform, (0, (n_frames - self.number) * self.hop_length))
+        number, n_fft, waveform = self.number, self.window.shape[-1], self.waveform
+        n_clips, n_frames = waveform.shape[0], max(number, N_LANES)  # clips of less than a tile get silence after them
+        if n_frames > number:
+            waveform = F.pad(waveform, (0, (n_frames - number) * self.hop_length))
         first, offset, weight, n_filters = groups or _NO_FILTERS
         unfiltered = torch.empty(n_clips if powers else 0, n_fft // 2 + 1, n_frames, dtype=torch.float32)
         filtered = torch.empty(n_clips, n_filters, n_frames, dtype=torch.float32)
         settings = (waveform.numpy(), self.window.numpy(), self.hop_length, *_transform(n_fft), self.magnitude)
         filled = (unfiltered.numpy(), filtered.numpy())
         share(energies, (*settings, first, offset, weight, *filled), n_clips * -(-n_frames // N_LANES))
-        return unfiltered[..., : self.number], filtered[..., : self.number]
+        return unfiltered[..., :number], filtered[..., :number]
 
 
 class _Differentiable(torch.autograd.Function):

@@ -3,6 +3,10 @@
 Tolerance: 1e-5 dB, where the logarithm of a float32 at 80 dB and its product are off by 7e-6 either way.
 """
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -57,6 +61,67 @@ def test_a_clip_does_not_depend_on_its_neighbours_or_on_threads() -> None:
         torch.set_num_threads(threads)
 
 
+def slopes(convert: Callable[..., Tensor], power: Tensor, grad: Tensor, **settings: Any) -> Tensor:
+    """The gradient of the powers, one clip after another, as torch's own takes them together where they are flat."""
+    power = power.detach().requires_grad_()
+    convert(power, **settings).backward(grad)
+    assert power.grad is not None
+    return power.grad
+
+
+def torch_slopes(power: Tensor, grad: Tensor, **settings: Any) -> Tensor:
+    pairs = zip(power.double().split(1), grad.double().split(1), strict=True)
+    return torch.cat([slopes(functional.power_to_db, *pair, **settings) for pair in pairs])
+
+
+@pytest.mark.parametrize("top_db", [None, 0.0, 30.0, 80.0])
+@pytest.mark.parametrize("shape", [(1, 16), (2, 1, 17), (3, 1, 5, 7), (2, 2, 40, 101)], ids=str)
+def test_gradient_equals_that_of_torch(shape: tuple[int, ...], top_db: float | None) -> None:
+    power, grad = powers(*shape), torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    settings = {"top_db": top_db, "ref": 0.1, "amin": 1e-9}
+    expected = torch_slopes(power, grad, **settings)
+    ours = slopes(functional.lane_power_to_db, power, grad, **settings)
+    # Relative, for slopes span as many decades as powers; what reaches the peak is a sum of what cancels.
+    scale = (10 / math.log(10) * grad.double() / power.double().clamp(min=1e-9)).abs()
+    at_peak = power == power.flatten(start_dim=1).amax(dim=1).view(-1, *[1] * (power.ndim - 1))
+    scale[at_peak] += torch_slopes(power, grad.abs(), **settings)[at_peak]
+    assert ((ours - expected).abs() <= 3e-6 * scale).all()
+    assert (expected == 0).equal(ours == 0)
+
+
+def test_peaks_that_are_equal_share_what_the_floor_gives() -> None:
+    power = torch.full((1, 20), 1e-3)
+    power[0, [2, 5, 17, 19]] = 1.0
+    ours = slopes(functional.lane_power_to_db, power, torch.ones(1, 20), top_db=10.0)
+    assert ours[0, 5] == pytest.approx(10 / math.log(10) * (1 + 16 / 4), rel=1e-6)
+    torch.testing.assert_close(ours.double(), torch_slopes(power, torch.ones(1, 20), top_db=10.0))
+
+
+def test_silence_has_no_gradient() -> None:
+    assert not slopes(functional.lane_power_to_db, torch.zeros(2, 37), torch.ones(2, 37), top_db=80.0).any()
+
+
+def test_second_derivatives_and_many_first_ones() -> None:
+    power = powers(2, 1, 4, 5).clamp(min=1e-3).requires_grad_()
+
+    def both(function: Callable[[Callable[..., Tensor]], Tensor]) -> None:
+        expected = function(functional.power_to_db)
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(function(functional.lane_power_to_db), expected, rtol=1e-4, atol=1e-6)
+
+    def twice(convert: Callable[..., Tensor]) -> Tensor:
+        (slope,) = torch.autograd.grad(convert(power, top_db=20.0).square().sum(), power, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), power)[0]
+
+    def at_once(convert: Callable[..., Tensor]) -> Tensor:
+        decibel = convert(power, top_db=20.0)
+        rows = torch.eye(decibel.numel())[::7].view(-1, *decibel.shape)
+        return torch.autograd.grad(decibel, power, rows, is_grads_batched=True)[0]
+
+    both(twice)
+    both(at_once)
+
+
 def test_nan_stays_nan_and_alone() -> None:
     power = powers(2, 1, 8, 8)
     power[1, 0, 2, 3] = torch.nan
@@ -74,6 +139,12 @@ def test_the_stage_takes_it_where_it_may_and_gives_the_same(
     monkeypatch.setattr(functional, "lane_power_to_db", lambda energy, **_: taken.append(energy) or energy)
     stage(power)
     assert len(taken) == (shape[-1] * shape[-2] >= 16)
-    differentiable = stage(power.clone().requires_grad_())
-    assert differentiable.grad_fn is not None
-    assert_equal(ours, differentiable.detach())
+    assert_equal(ours, functional.power_to_db(power, top_db=80.0))
+
+
+def test_the_stage_takes_it_for_its_gradient_too() -> None:
+    stage, power = Decibel(4), powers(2, 1, 4, 5).requires_grad_()
+    assert "Decibel" in type(stage(power).grad_fn).__name__
+    with torch.autograd.forward_ad.dual_level():  # of which it has none
+        dual = torch.autograd.forward_ad.make_dual(power.detach(), torch.ones_like(power))
+        assert torch.autograd.forward_ad.unpack_dual(stage(dual)).tangent is not None
