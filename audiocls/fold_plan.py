@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +14,9 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
-from audiocls import __main__ as command_line
-from audiocls.cli import MONITORED, Parser, check_monitor
+from audiocls.cli import MONITORED, check_monitor
 from audiocls.report.folds import FoldResult
+from audiocls.resolved import open_data, resolved_config
 from audiocls.runs import CHECKPOINTS, unused
 from datamodules.base import AudioDataModule
 from datamodules.splits import Task
@@ -144,12 +142,12 @@ def make_plan(
             raise ValueError(f"{word.partition('=')[0]} is given to each fold here: leave it out, and use --folds")
     if run_dir is not None and (Path(run_dir) / CONFIG).is_file() and not {"--config", "-c"} & {*_heads(words)}:
         words = ["--config", str(Path(run_dir) / CONFIG), *words]
-    text = _resolve(words)
+    text = resolved_config(words)
     config = yaml.safe_load(text)
     target = Path(run_dir or config["run_dir"])
     _refuse_changes(target, config)
     first = _first_fold(config, folds)
-    data = _open_data(config, first)
+    data = open_data(config, fold=first)
     there = data.folds
     chosen = sorted(set(folds or there))
     _check_folds(config, there, chosen, name=type(data).__name__)
@@ -164,7 +162,7 @@ def make_plan(
     try:
         logging.disable(logging.WARNING)  # the first table has said what there is to say; each fold's log has it again
         for fold in chosen:
-            _check_split(_open_data(config, fold), fold)
+            _check_split(open_data(config, fold=fold), fold)
     finally:
         logging.disable(before)
     own_seed = int(config["seed_everything"])
@@ -181,18 +179,6 @@ def make_plan(
 def _heads(words: Sequence[str]) -> list[str]:
     """Names of options, without a value behind an equals sign."""
     return [word.partition("=")[0] for word in words]
-
-
-def _resolve(words: Sequence[str]) -> str:
-    """The whole configuration that `audiocls fit` would train with, as YAML."""
-    with redirect_stdout(io.StringIO()) as printed:
-        try:
-            status = command_line.main(["fit", *words, "--print_config"])
-        except SystemExit as left:
-            status = left.code
-    if status:
-        raise SystemExit(status)
-    return printed.getvalue()
 
 
 def _refuse_changes(run_dir: Path, config: Mapping[str, Any]) -> None:
@@ -233,17 +219,6 @@ def _first_fold(config: Mapping[str, Any], folds: Sequence[int] | None) -> int:
         name = config["data"]["class_path"].rpartition(".")[2] if config.get("data") else "the configuration"
         raise ValueError(f"{name} has no setting fold: cross-validation needs data that is published in folds")
     return next(iter(folds or ()), 1) if settings["fold"] is None else settings["fold"]
-
-
-def _open_data(config: Mapping[str, Any], fold: int) -> AudioDataModule:
-    """The data module with one of its folds as the test; what is missing in its settings ends in one line."""
-    parser = Parser(prog="audiocls")
-    parser.add_subclass_arguments(AudioDataModule, "data", required=True)
-    settings = config["data"]["init_args"] | {"fold": fold}
-    chosen = parser.parse_object({"data": config["data"] | {"init_args": settings}})
-    data = parser.instantiate_classes(chosen)["data"]
-    assert isinstance(data, AudioDataModule)
-    return data
 
 
 def _check_folds(config: Mapping[str, Any], there: Sequence[int], chosen: Sequence[int], *, name: str) -> None:
