@@ -435,6 +435,8 @@ def energies(
     samples: np.ndarray,
     window: np.ndarray,
     hop_length: int,
+    left: int,
+    mirrored: bool,
     radices: np.ndarray,
     turns: np.ndarray,
     half_turns: np.ndarray,
@@ -451,9 +453,11 @@ def energies(
     """Energies of tiles `start` to `stop`, counted clip after clip; the last tile of a clip reaches back.
 
     Args:
-        samples: shape (clips, time), float32 or PCM, with all that frames need before and after.
+        samples: shape (clips, time), float32 or PCM.
         window: shape (n_fft,), float32, even n_fft; half of what samples are to be multiplied by.
         hop_length: distance between frames, in samples.
+        left: samples that stand before a clip, and as many after it; frames that reach further hear silence there.
+        mirrored: whether these are its own, mirrored, and not silence.
         radices, turns, half_turns, places: the transform, from `lane_energy`.
         magnitude: whether the root of the power is taken.
         first, offset, weight: the filterbank, from `filter_groups`.
@@ -470,10 +474,15 @@ def energies(
     gap = (length + 1) * _STEP
     spare = radix * gap  # room for what is cut from the frames, and for the numbers of an odd butterfly
     z, power = _room(spare + 8 * _N_CUT * _STEP), _room((half + 1) * N_LANES)
+    edge = np.empty((N_LANES - 1) * hop_length + 2 * half, samples.dtype)  # what a tile reads that reaches outside
     for tile in range(start, stop):
         clip = tile // tiles
         frame = min((tile % tiles) * N_LANES, n_frames - N_LANES)
-        _first_stage(samples[clip], frame * hop_length, hop_length, window, radix, turns, z, gap, spare)
+        source, begin = samples[clip], frame * hop_length - left
+        if begin < 0 or begin + len(edge) > len(source):
+            _reach(source, begin, left, mirrored, edge)
+            source, begin = edge, 0
+        _first_stage(source, begin, hop_length, window, radix, turns, z, gap, spare)
         for low in range(radix // 2 + 1):
             high = (radix - low) % radix  # the block with the mirror images of this one's numbers, perhaps itself
             _other_stages(z, low * gap, length, radices, turns, spare)
@@ -521,6 +530,19 @@ def _room(length):
     room = np.empty(length + N_LANES, np.float32)
     start = -(room.ctypes.data // 4) % N_LANES
     return room[start : start + length]
+
+
+@njit
+def _reach(clip, begin, left, mirrored, out):
+    """Samples from `begin` on, some of which stand before the clip or after it."""
+    time = len(clip)
+    period = max(2 * (time - 1), 1)
+    for i in range(len(out)):
+        place = begin + i
+        if mirrored and place < time + left:
+            place %= period
+            place = min(place, period - place) % time
+        out[i] = clip[place] if 0 <= place < time else 0
 
 
 @njit

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from audiocls.functional.framing import PadMode, pad_to_frames, window_in_frame
+from audiocls.functional.framing import PadMode, n_frames, window_in_frame
 
 _LARGEST_FACTOR = 13  # of half a frame's length; a stage of a larger one would take longer than what it replaces
 _TILES_PER_THREAD = 16  # at least, about a tenth of a millisecond: what starting a thread takes
@@ -110,8 +109,17 @@ def lane_energy(
         )
     window = window_in_frame(window.detach().to(torch.float32), n_fft)
     window = window * (0.5 * 2.0**-15 if waveform.dtype == torch.int16 else 0.5)
-    padded = pad_to_frames(waveform.detach(), n_fft=n_fft, hop_length=hop_length, center=center, pad_mode=pad_mode)
-    frames = _Frames(padded.contiguous(), window.contiguous(), hop_length, power == 1.0)
+    if center and pad_mode not in ("constant", "reflect"):
+        raise ValueError(f"pad_mode must be 'constant' or 'reflect', got {pad_mode!r}")
+    frames = _Frames(
+        waveform.detach().contiguous(),
+        window.contiguous(),
+        hop_length,
+        n_frames(waveform.shape[-1], n_fft=n_fft, hop_length=hop_length, center=center),
+        n_fft // 2 if center else 0,
+        pad_mode == "reflect",
+        power == 1.0,
+    )
     if filterbank is None:
         return frames.energies(None)[0]
     if torch.is_grad_enabled() and filterbank.requires_grad:
@@ -121,33 +129,30 @@ def lane_energy(
 
 
 class _Frames(NamedTuple):
-    """Waveforms (clips, time) with all that their frames need before and after, and how frames are taken from them."""
+    """Waveforms (clips, time), and how frames are taken from them."""
 
     waveform: Tensor
     window: Tensor  # half of what samples are multiplied by, and 2**-15 of that for PCM
     hop_length: int
+    number: int  # of each clip
+    left: int  # samples that stand before a clip and after it
+    mirrored: bool
     magnitude: bool
-
-    @property
-    def number(self) -> int:
-        """Frames of each clip."""
-        return 1 + (self.waveform.shape[-1] - self.window.shape[-1]) // self.hop_length
 
     def energies(self, groups: FilterGroups | None, *, powers: bool = True) -> tuple[Tensor, Tensor]:
         """The bins of the transform (clips, n_freqs, frames) and the filterbank's; empty what is not there."""
         from audiocls.functional.lane_kernels import N_LANES, energies  # noqa: PLC0415  numba takes half a second
 
-        number, n_fft, waveform = self.number, self.window.shape[-1], self.waveform
-        n_clips, n_frames = waveform.shape[0], max(number, N_LANES)  # clips of less than a tile get silence after them
-        if n_frames > number:
-            waveform = F.pad(waveform, (0, (n_frames - number) * self.hop_length))
+        n_fft, n_clips = self.window.shape[-1], self.waveform.shape[0]
+        n_frames = max(self.number, N_LANES)  # clips of less than a tile get silence after them
         first, offset, weight, n_filters = groups or _NO_FILTERS
         unfiltered = torch.empty(n_clips if powers else 0, n_fft // 2 + 1, n_frames, dtype=torch.float32)
         filtered = torch.empty(n_clips, n_filters, n_frames, dtype=torch.float32)
-        settings = (waveform.numpy(), self.window.numpy(), self.hop_length, *_transform(n_fft), self.magnitude)
+        read = (self.waveform.numpy(), self.window.numpy(), self.hop_length, self.left, self.mirrored)
+        settings = (*read, *_transform(n_fft), self.magnitude)
         filled = (unfiltered.numpy(), filtered.numpy())
         share(energies, (*settings, first, offset, weight, *filled), n_clips * -(-n_frames // N_LANES))
-        return unfiltered[..., :number], filtered[..., :number]
+        return unfiltered[..., : self.number], filtered[..., : self.number]
 
 
 class _Differentiable(torch.autograd.Function):

@@ -113,6 +113,15 @@ def test_pcm_is_the_same_number_as_float(n_fft: int) -> None:
     assert torch.equal(ours, functional.lane_energy(functional.pcm_to_float(pcm), **settings))
 
 
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+@pytest.mark.parametrize("time", [1, 2, 3, 40, 63, 64, 65, 200, 1000, 2000])
+def test_clips_of_any_length_are_padded_as_for_the_plain_transform(time: int, pad_mode: str) -> None:
+    for n_fft, hop_length in ((2, 1), (10, 7), (64, 3), (64, 50), (400, 160)):
+        settings = {"n_fft": n_fft, "hop_length": hop_length, "pad_mode": pad_mode, "window": 0.1 + torch.rand(n_fft)}
+        waveform = clips(2, time)
+        assert_equal(functional.lane_energy(waveform, **settings), plain(waveform, **settings), within=2e-6)
+
+
 def test_a_frame_does_not_depend_on_its_neighbours_or_on_threads() -> None:
     waveform = clips(5, 160 * 600)
     together = functional.lane_energy(waveform, **SETTINGS)
