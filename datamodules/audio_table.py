@@ -36,7 +36,8 @@ class AudioTable(AudioDataModule):
         targets: names of the numbers, for regression.
         fold: value of the column `fold` that is the test.
         validation_fold: value of it that is the validation; left out, the one after `fold`.
-        validation: share drawn for validation where the table gives no split.
+        validation: share drawn for validation where the table gives no split; clips of each class alike, or, of
+            several labels or numbers a clip, of all clips.
         test: share drawn for test where the table gives no split.
         split_seed: of the draw.
         loading: what `AudioDataModule` takes.
@@ -83,7 +84,9 @@ class AudioTable(AudioDataModule):
             table["split"] = written["split"]
         else:
             self._refuse_unused_fold(written)
-            table["split"] = random_split(table, validation=self.validation, test=self.test, seed=self.split_seed)
+            # by class; neither numbers nor sets of labels are classes
+            drawn_from = table if self.task == "multiclass" else table.assign(label="any")
+            table["split"] = random_split(drawn_from, validation=self.validation, test=self.test, seed=self.split_seed)
         return table
 
     def _labels(self, written: pd.Series) -> pd.Series:

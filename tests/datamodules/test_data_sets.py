@@ -295,6 +295,18 @@ def test_audio_table_reads_numbers(tmp_path: Path) -> None:
         _ = AudioTable(store, str(table), **settings).table
 
 
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_audio_table_draws_a_split_of_what_has_no_classes(task: Any, tmp_path: Path) -> None:
+    written = ["a|b", "a", "b", "a|b|c", "c"] if task == "multilabel" else [f"{i / 7}" for i in range(30)]
+    rows = [{"path": row["path"], "label": written[i % len(written)]} for i, row in enumerate(labelled(30))]
+    rows[0]["label"] = "b|c" if task == "multilabel" else "99"  # no other clip has these
+    table = write_table(tmp_path / "audio", rows)
+    store = str(make_store(table, tmp_path / "store", sample_rate=8000))
+    targets = ["tempo"] if task == "regression" else None
+    data = AudioTable(store, str(table), task=task, targets=targets, clip_seconds=0.1, test=0.2, validation=0.2)
+    assert counts(data) == {"train": 18, "validation": 6, "test": 6}
+
+
 def test_audio_table_takes_folds_or_draws_a_split(tmp_path: Path) -> None:
     rows = [{key: row[key] for key in ("path", "label")} for row in labelled(30)]
     folded = [{**row, "fold": i // 2 % 5 + 1} for i, row in enumerate(rows)]
