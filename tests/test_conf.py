@@ -77,6 +77,7 @@ NAMES = {
         f"{instrument}/{instrument}_{note}4_05_piano_normal.wav" for instrument in ("oboe", "tuba") for note in "ABCDE"
     ],
 }
+NAMES["philharmonia_moments"] = NAMES["philharmonia"]
 
 
 def tiny_folder(names: list[str], folder: Path, *, sample_rate: int) -> Path:

@@ -6,6 +6,7 @@ from audiocls.heads.choi2017 import CRNN, K1C2, K2C1, K2C2
 from audiocls.heads.conv_net import ConvNet
 from audiocls.heads.fcn import FCN5, CompactCNN
 from audiocls.heads.keyword_cnn import KeywordCNN
+from audiocls.heads.moments import Moments
 from audiocls.heads.music_crnn import MusicCRNN
 from audiocls.heads.music_transformer import MusicTaggingTransformer
 from audiocls.heads.musicnn import Musicnn
@@ -33,6 +34,7 @@ __all__ = [
     "HarmonicCNN",
     "Head",
     "KeywordCNN",
+    "Moments",
     "MusicCRNN",
     "MusicTaggingTransformer",
     "Musicnn",

@@ -45,6 +45,10 @@ SMALL = {
     "K2C2": Small({"budget": None, "channels": (6, 8, 8, 8, 12), "dropout": 0.2}, wrong=[_FIVE_CHANNELS]),
     "ConvNet": Small({"channels": (6, 8, 8, 12)}, wrong=[_CHANNELS]),
     "KeywordCNN": Small({"channels": (6, 8, 8, 12)}, wrong=[_CHANNELS]),
+    "Moments": Small(
+        {"n_coefficients": 8, "dropout": 0.2},
+        wrong=[({"n_coefficients": 0}, "n_coefficients must be at least 1, got 0")],
+    ),
     "MusicCRNN": Small({"channels": (6, 8, 8, 12)}, wrong=[_CHANNELS]),
     "CNN6": Small({"channels": (6, 8, 8, 12)}, wrong=[_CHANNELS]),
     "CNN10": Small({"channels": (6, 8, 8, 12)}, wrong=[_CHANNELS]),
