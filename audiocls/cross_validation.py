@@ -35,7 +35,6 @@ import torch
 import audiocls
 from audiocls.fold_plan import CONFIG, FoldRun, Plan, Stage, replace_file
 from audiocls.report import folds as report
-from audiocls.report import style
 from audiocls.report.folds import FoldResult
 from audiocls.runs import CHECKPOINTS
 from datamodules.locks import take_lock
@@ -261,11 +260,6 @@ def _interruptible() -> Iterator[None]:
 
 def write_report(plan: Plan, results: Sequence[FoldResult]) -> str:
     """Write folds.csv, summary.csv and folds.png; the line to paste."""
-    report.write_folds(plan.run_dir / "folds.csv", results)
-    report.write_summary(plan.run_dir / "summary.csv", results)
-    tested = sorted({result.fold for result in results})
-    n = f"{len(tested)} folds" if tested == plan.folds else f"{len(tested)} of {len(plan.folds)} folds"
-    figure = report.fold_scores(results, title=f"{plan.run_dir.absolute().name}: {n}")
-    style.save(figure, plan.run_dir / "folds.png")
+    tested = {result.fold for result in results}
     n_groups = None if plan.groups is None else plan.groups["group"][plan.groups["fold"].isin(tested)].nunique()
-    return report.sentence(results, n_folds=len(plan.folds), n_groups=n_groups)
+    return report.write_report(plan.run_dir, results, folds=plan.folds, n_groups=n_groups)

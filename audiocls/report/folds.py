@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
 from audiocls.intervals import CONFIDENCE, Interval
-from audiocls.report.style import BLUE, GREEN, GREY, INK, SKY, score_label, styled
+from audiocls.report.style import BLUE, GREEN, GREY, INK, SKY, save, score_label, styled
 from audiocls.report.tables import Cell, write_csv
 
 
@@ -137,6 +137,27 @@ def by_fold(values: Mapping[tuple[int, int], float]) -> dict[int, float]:
 # --- what is written ---
 
 
+def write_report(
+    run_dir: Path, results: Sequence[FoldResult], *, folds: Sequence[int], n_groups: int | None = None
+) -> str:
+    """Write folds.csv, summary.csv and folds.png.
+
+    Args:
+        run_dir: folder to write into.
+        results: of the folds that are finished.
+        folds: that the data set has.
+        n_groups: of the clips that were tested; None where nothing says what belongs together.
+    Returns:
+        The line to paste.
+    """
+    write_folds(run_dir / "folds.csv", results)
+    write_summary(run_dir / "summary.csv", results)
+    tested = sorted({result.fold for result in results})
+    n = f"{len(tested)} folds" if tested == sorted(folds) else f"{len(tested)} of {len(folds)} folds"
+    save(fold_scores(results, title=f"{run_dir.absolute().name}: {n}"), run_dir / "folds.png")
+    return sentence(results, n_folds=len(folds), n_groups=n_groups)
+
+
 def write_folds(path: str | Path, results: Sequence[FoldResult]) -> Path:
     """Write a row a fold and seed: fold, seed, clips, each score, minutes."""
     names = list(dict.fromkeys(name for result in results for name in result.scores))
@@ -167,7 +188,7 @@ def sentence(results: Sequence[FoldResult], *, n_folds: int, n_groups: int | Non
     Args:
         results: of the folds that are finished.
         n_folds: that the data set has.
-        n_groups: of the clips that were tested, where the data set says what belongs together.
+        n_groups: of the clips that were tested; None where nothing says what belongs together.
     """
     name, spread = next(iter(spreads(results).items()))
     there, seeds = len({r.fold for r in results}), len({r.seed for r in results})
@@ -182,7 +203,9 @@ def sentence(results: Sequence[FoldResult], *, n_folds: int, n_groups: int | Non
     if pooled is not None:
         said += f"; {_number('accuracy', pooled.accuracy)} % of all {pooled.n_clips:,} clips"
         said += f", 95 % Wilson interval {_between('accuracy', pooled.interval)}"
-        if n_groups is not None and n_groups < pooled.n_clips:
+        if n_groups is None:
+            said += ", clips taken as independent"
+        elif n_groups < pooled.n_clips:
             said += f", too narrow since the clips come in {n_groups:,} groups and are not independent"
     return f"{score_label(name)} {said})"
 
