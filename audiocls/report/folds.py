@@ -25,7 +25,7 @@ from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
 from audiocls.intervals import CONFIDENCE, Interval
-from audiocls.report.style import BLUE, GREEN, GREY, INK, SKY, save, score_label, styled
+from audiocls.report.style import BLUE, GREEN, GREY, INK, SKY, is_share, save, score_label, score_number, styled
 from audiocls.report.tables import Cell, write_csv
 
 
@@ -193,15 +193,15 @@ def sentence(results: Sequence[FoldResult], *, n_folds: int, n_groups: int | Non
     name, spread = next(iter(spreads(results).items()))
     there, seeds = len({r.fold for r in results}), len({r.seed for r in results})
     of = (f"{there} folds" if there == n_folds else f"{there} of {n_folds} folds") + f", {seeds} seeds" * (seeds > 1)
-    unit = " %" if _is_share(name) else ""
+    unit = " %" if is_share(name) else ""
     if there > 1:
-        said = f"{_number(name, spread.mean)} ± {_number(name, spread.standard_deviation)}{unit} (mean ± standard "
-        said += f"deviation of {of}; 95 % t interval of the mean {_between(name, spread.interval)}"
+        said = f"{score_number(name, spread.mean)} ± {score_number(name, spread.standard_deviation)}{unit} (mean ± "
+        said += f"standard deviation of {of}; 95 % t interval of the mean {_between(name, spread.interval)}"
     else:
-        said = f"{_number(name, spread.mean)}{unit} ({of}"
+        said = f"{score_number(name, spread.mean)}{unit} ({of}"
     pooled = pooled_accuracy(results)
     if pooled is not None:
-        said += f"; {_number('accuracy', pooled.accuracy)} % of all {pooled.n_clips:,} clips"
+        said += f"; {score_number('accuracy', pooled.accuracy)} % of all {pooled.n_clips:,} clips"
         said += f", 95 % Wilson interval {_between('accuracy', pooled.interval)}"
         if n_groups is None:
             said += ", clips taken as independent"
@@ -246,13 +246,13 @@ def fold_scores(results: Sequence[FoldResult], *, title: str) -> Figure:
         if not math.isnan(interval[0]):
             axes.vlines(place, *interval, color=colour, linewidth=2.2)
         axes.scatter(place, value, s=40, color=colour, marker="D", zorder=3)
-        text = f"{_number(name, value)}{' %' if _is_share(name) else ''}"
+        text = f"{score_number(name, value)}{' %' if is_share(name) else ''}"
         axes.annotate(text, (place, value), (7, 0), textcoords="offset points", va="center", fontsize=8.5)
     # two lines, since the names of the marks are wider than their places
     axes.set_xticks([*places.values(), *ends], [*map(str, values), *(mark[0].replace(" ", "\n", 1) for mark in marks)])
     axes.axvline(edge, color=GREY, linewidth=0.8, linestyle=(0, (2, 3)))
     axes.set_xlim(-0.5, width - 0.5)
-    if _is_share(name):
+    if is_share(name):
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.set_xlabel("fold that was the test", loc="left")
     axes.set_ylabel(score_label(name))
@@ -266,13 +266,5 @@ def fold_scores(results: Sequence[FoldResult], *, title: str) -> Figure:
     return figure
 
 
-def _is_share(name: str) -> bool:
-    return name.startswith("accuracy")
-
-
-def _number(name: str, value: float) -> str:
-    return f"{100 * value:.1f}" if _is_share(name) else f"{value:.3f}"
-
-
 def _between(name: str, interval: Interval) -> str:
-    return f"{_number(name, interval[0])} to {_number(name, interval[1])}"
+    return f"{score_number(name, interval[0])} to {score_number(name, interval[1])}"

@@ -93,3 +93,17 @@ def score_label(name: str) -> str:
     return " ".join(
         {"auroc": "AUROC", "f1": "F1", "r2": "R²", "rmse": "RMSE"}.get(word, word) for word in name.split("_")
     )
+
+
+def is_share(name: str) -> bool:
+    """Whether a score is a share of the clips, and is read in percent."""
+    return name.startswith("accuracy")
+
+
+def score_number(name: str, value: float) -> str:
+    """A score as it is read, a share in percent.
+
+    >>> score_number("accuracy", 0.9136), score_number("f1_macro", 0.9136)
+    ('91.4', '0.914')
+    """
+    return f"{100 * value:.1f}" if is_share(name) else f"{value:.3f}"

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from audiocls.intervals import Interval
-from audiocls.report.style import BLUE, GREY, INK, ORANGE, score_label, short_name, styled
+from audiocls.report.style import BLUE, GREY, INK, ORANGE, is_share, score_label, score_number, short_name, styled
 from audiocls.report.tables import Cell, write_csv
 
 Protocol = Literal["nested", "choi2017"]
@@ -130,7 +130,7 @@ def _line(row: TransferRow, choi: TransferRow) -> list[str]:
     commonest, n = row.settings[0]
     settings = f"{commonest} ({n} of {n_folds})" if commonest and n_folds > 1 else commonest
     numbers = "" if row.n_dimensions is None else str(row.n_dimensions)
-    return [row.name, numbers, _spread(row), _pooled(row), _number(row.score, choi.mean), settings]
+    return [row.name, numbers, _spread(row), _pooled(row), score_number(row.score, choi.mean), settings]
 
 
 def sentences(rows: Sequence[TransferRow], *, probe: str, source: str, target: str, n_clips: int) -> str:
@@ -149,15 +149,15 @@ def sentences(rows: Sequence[TransferRow], *, probe: str, source: str, target: s
 def _sentence(rows: Sequence[TransferRow], probe: str, source: str, target: str, n_clips: int) -> str:
     nested = [row for row in rows if row.protocol == "nested"]
     ours = next(row for row in reversed(nested) if row.weights == "trained" and row.features not in (BEST, BOTH))
-    unit = " %" if _is_share(ours.score) else ""
+    unit = " %" if is_share(ours.score) else ""
     n_folds = len(ours.scores)
     how = [f"mean ± standard deviation of {n_folds} folds"] if n_folds > 1 else []
     how += [f"all {n_clips:,} clips {_pooled(ours)}{unit}; {ours.drawn}"] if ours.drawn else []
     compared = [row for row in nested if row.features in (MFCC, BOTH, BEST)]
     compared += [row for row in nested if row.weights.startswith("random") and row.layers == ours.layers]
-    others = [f"{row.name} {_number(row.score, row.mean)}" for row in compared]
+    others = [f"{row.name} {score_number(row.score, row.mean)}" for row in compared]
     others += [
-        f"{row.features} with settings chosen on the scored clips (choi2017) {_number(row.score, row.mean)}"
+        f"{row.features} with settings chosen on the scored clips (choi2017) {score_number(row.score, row.mean)}"
         for row in rows
         if row.protocol == "choi2017" and (row.features, row.weights) == (ours.features, ours.weights)
     ]
@@ -210,7 +210,7 @@ def _panel(axes: Axes, rows: Sequence[TransferRow], names: Sequence[str], chance
         axes.axvline(chance, color=GREY, linewidth=0.8, linestyle=(0, (2, 3)), label="commonest class")
     axes.set_yticks(range(len(names)), [short_name(name, most=40) for name in names])
     axes.tick_params(axis="y", length=0)
-    if _is_share(rows[0].score):
+    if is_share(rows[0].score):
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.set_xlabel(rows[0].score_name, loc="left")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=7.5, borderaxespad=0)
@@ -228,22 +228,14 @@ def _by_target(rows: Sequence[TransferRow]) -> list[list[TransferRow]]:
 
 
 def _spread(row: TransferRow) -> str:
-    unit = " %" if _is_share(row.score) else ""
-    deviation = "" if math.isnan(row.deviation) else f" ± {_number(row.score, row.deviation)}"
-    return f"{_number(row.score, row.mean)}{deviation}{unit}"
+    unit = " %" if is_share(row.score) else ""
+    deviation = "" if math.isnan(row.deviation) else f" ± {score_number(row.score, row.deviation)}"
+    return f"{score_number(row.score, row.mean)}{deviation}{unit}"
 
 
 def _pooled(row: TransferRow) -> str:
     low, high = row.interval
     if math.isnan(row.pooled):
         return ""
-    said = _number(row.score, row.pooled)
-    return said if math.isnan(low) else f"{said} ({_number(row.score, low)} to {_number(row.score, high)})"
-
-
-def _is_share(score: str) -> bool:
-    return score == "accuracy"
-
-
-def _number(score: str, value: float) -> str:
-    return f"{100 * value:.1f}" if _is_share(score) else f"{value:.3f}"
+    said = score_number(row.score, row.pooled)
+    return said if math.isnan(low) else f"{said} ({score_number(row.score, low)} to {score_number(row.score, high)})"
