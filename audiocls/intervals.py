@@ -41,7 +41,9 @@ N_DRAWS = 1000
 LEAST_DRAWS = 40  # of fewer, the middle 95 % leaves none out on either side
 FEW_GROUPS = 20
 AT_ONCE = 32  # draws that are computed together: more of them do not stay in the cache
-RANGES = {"r2": (-math.inf, 1.0), "pearson": (-1.0, 1.0), "rmse": (0.0, math.inf)}  # others are shares
+# By the first word of a score's name; others are shares, and classes and targets are counted.
+RANGES = {"r2": (-math.inf, 1.0), "pearson": (-1.0, 1.0)}
+RANGES |= dict.fromkeys(("rmse", "classes", "targets"), (0.0, math.inf))
 Interval = tuple[float, float]
 Weights = NDArray[np.float64]
 # names -> one value a draw, shape (draws,); columns -> one value a class and draw, shape (num_classes, draws)
@@ -144,14 +146,24 @@ def _counts(generator: np.random.Generator, n_units: int, n_draws: int) -> Weigh
 
 def _middle(name: str, draws: Tensor, scores: Sequence[float]) -> list[Interval]:
     """The middle 95 % of each row, moved to its score and into the score's range; draws of nan are left out."""
-    outside, bounds = (1 - CONFIDENCE) / 2, RANGES.get(name.partition("_")[0], (0.0, 1.0))
+    outside = (1 - CONFIDENCE) / 2
     found = []
     for values, score in zip(draws.numpy(), scores, strict=True):
         known = values[~np.isnan(values)]
         ends = np.quantile(known, [outside, 1 - outside]) - known.mean() + score if len(known) else np.full(2, np.nan)
-        low, high = np.clip(ends, *bounds).tolist()
-        found.append((low, high))
+        low, high = ends.tolist()
+        found.append(within_range(name, (low, high)))
     return found
+
+
+def within_range(name: str, interval: Interval) -> Interval:
+    """An interval cut off where its score ends.
+
+    >>> within_range("accuracy", (0.9, 1.02)), within_range("r2_mean", (-1.5, 0.2))
+    ((0.9, 1.0), (-1.5, 0.2))
+    """
+    low, high = np.clip(interval, *RANGES.get(name.partition("_")[0], (0.0, 1.0))).tolist()
+    return low, high
 
 
 def _scorer(evaluation: Evaluation) -> Callable[[Weights], Scores]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ def test_seeds_are_averaged_and_count_neither_as_folds_nor_as_clips() -> None:
     other = spreads([*one, *results(0.8, 1.0, seed=1)])["accuracy"]
     assert other.mean == pytest.approx(0.8)
     assert other.standard_deviation == pytest.approx(statistics.stdev([0.7, 0.9]))
+
+
+def test_the_t_interval_ends_where_the_score_ends() -> None:
+    found = results(1.0, 1.0, 0.9)
+    assert t_interval([1.0, 1.0, 0.9])[1] > 1.1
+    assert spreads(found)["accuracy"].interval[1] == 1.0
+    counts = [replace(result, scores={"classes_scored": 10.0 - result.fold}) for result in found]
+    assert spreads(counts)["classes_scored"].interval == t_interval([9.0, 8.0, 7.0])
 
 
 def test_one_fold_has_no_spread_and_several_labels_have_no_pooled_accuracy(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
-from audiocls.intervals import CONFIDENCE, Interval
+from audiocls.intervals import CONFIDENCE, Interval, within_range
 from audiocls.report.style import BLUE, GREEN, GREY, INK, SKY, is_share, save, score_label, score_number, styled
 from audiocls.report.tables import Cell, write_csv
 
@@ -57,7 +57,7 @@ class Spread:
     Attributes:
         mean: over the folds.
         standard_deviation: over the folds, with n - 1; nan of a single one.
-        interval: of the mean, by Student's t; nan of a single fold.
+        interval: of the mean, by Student's t, cut off where the score ends; nan of a single fold.
     """
 
     mean: float
@@ -114,7 +114,7 @@ def spreads(results: Sequence[FoldResult]) -> dict[str, Spread]:
         if all(name in result.scores for result in results):
             values = list(by_fold({(r.fold, r.seed): r.scores[name] for r in results}).values())
             deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-            found[name] = Spread(statistics.fmean(values), deviation, t_interval(values))
+            found[name] = Spread(statistics.fmean(values), deviation, within_range(name, t_interval(values)))
     return found
 
 
