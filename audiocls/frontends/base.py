@@ -6,7 +6,7 @@ by whole decibels, so casting, autocast and reduced matmul precision stop at thi
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -18,6 +18,10 @@ from audiocls import functional
 from audiocls.frontends.compression import Compression
 from audiocls.frontends.eager import is_eager_on_cpu
 from audiocls.frontends.normalization import Normalization
+
+_BACKENDS: Any = torch.backends  # its stubs know half of these names
+_ON_CUDA = (_BACKENDS.cuda.matmul, _BACKENDS.cudnn.conv)
+_ELSEWHERE = (_BACKENDS.mkldnn.matmul, _BACKENDS.mkldnn.conv)
 
 
 class Frontend(nn.Module, ABC):
@@ -64,8 +68,9 @@ class Frontend(nn.Module, ABC):
             Shape (batch, channels, n_bins, n_frames(time)), float32, non-negative.
         """
 
-    def takes_pcm(self, waveform: Tensor) -> bool:
-        """Whether `energy` takes this waveform as it is, int16, because it makes it float32 where it reads it."""
+    @property
+    def takes_pcm(self) -> bool:
+        """Whether `energy` takes int16 as it is, because it makes it float32 where it reads it."""
         return False
 
     @abstractmethod
@@ -134,8 +139,9 @@ class Frontend(nn.Module, ABC):
             TypeError: if `waveform` is neither int16 nor floating point.
         """
         _check_waveform(waveform)
-        with _autocast_off(waveform.device.type), _full_float32():
-            energy = self.energy(waveform if self.takes_pcm(waveform) else functional.pcm_to_float(waveform))
+        as_it_is = waveform.dtype == torch.int16 and self.takes_pcm
+        with _full_float32(waveform.device.type):
+            energy = self.energy(waveform if as_it_is else functional.pcm_to_float(waveform))
             _check_finite(energy, waveform)
             return self.normalization(self.compression(energy))
 
@@ -183,26 +189,32 @@ def _check_finite(energy: Tensor, waveform: Tensor) -> None:
         )
 
 
+def _full_float32(device_type: str) -> AbstractContextManager[Any]:
+    """Autocast off, products and convolutions in full float32, not TensorFloat-32 or bfloat16, as long as it lasts."""
+    if torch.compiler.is_compiling():  # the rest are settings of the process: a graph can neither read nor write them
+        return _autocast_off(device_type)
+    products = _ON_CUDA if device_type == "cuda" else _ELSEWHERE
+    reduced = [kind for kind in products if kind.fp32_precision in ("tf32", "bf16")]
+    casts = is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    # As a rule there is nothing to do, and entering and leaving contexts takes longer than to see that.
+    return _raised(device_type, reduced) if reduced or casts else nullcontext()
+
+
+@contextmanager
+def _raised(device_type: str, reduced: Sequence[Any]) -> Iterator[None]:
+    precisions = [kind.fp32_precision for kind in reduced]
+    for kind in reduced:
+        kind.fp32_precision = "ieee"
+    try:
+        with _autocast_off(device_type):
+            yield
+    finally:
+        for kind, precision in zip(reduced, precisions, strict=True):
+            kind.fp32_precision = precision
+
+
 def _autocast_off(device_type: str) -> AbstractContextManager[Any]:
     """Autocast switched off on a device that has it."""
     if is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
-
-
-@contextmanager
-def _full_float32() -> Iterator[None]:
-    """Products and convolutions in full float32, not TensorFloat-32 or bfloat16, for as long as the context lasts."""
-    if torch.compiler.is_compiling():  # these are settings of the process: a graph can neither read nor write them
-        yield
-        return
-    backends: Any = torch.backends  # its stubs know half of these names
-    kinds = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
-    reduced = [(kind, kind.fp32_precision) for kind in kinds if kind.fp32_precision in ("tf32", "bf16")]
-    for kind, _ in reduced:
-        kind.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        for kind, precision in reduced:
-            kind.fp32_precision = precision

@@ -13,6 +13,7 @@ from audiocls import functional
 from audiocls.frontends.eager import has_tangent, is_eager_on_cpu, is_plain
 
 _N_LANES = 16  # numbers of a clip from which on they are taken side by side
+_SMALLEST = torch.finfo(torch.float32).tiny  # of normal numbers
 
 
 class Compression(nn.Module):
@@ -115,7 +116,7 @@ class Decibel(Compression):
 
     def forward(self, energy: Tensor) -> Tensor:
         """Compress energies (batch, channels, n_bins, frames); the shape stays."""
-        quick = _fits_lanes(energy, self.amin) and energy[:1].numel() >= _N_LANES
+        quick = _fits_lanes(energy, self.amin) and energy.numel() >= _N_LANES * len(energy)
         convert = functional.lane_power_to_db if quick else functional.power_to_db
         return convert(energy, ref=self.ref, amin=self.amin, top_db=self.top_db)
 
@@ -246,4 +247,4 @@ class SharePerBin(nn.Module):
 def _fits_lanes(energy: Tensor, floor: float) -> bool:
     """Whether many numbers may be taken at a time: on a processor, with nothing to trace."""
     eager = is_eager_on_cpu(energy) and not has_tangent(energy)
-    return eager and energy.dtype == torch.float32 and floor >= torch.finfo(torch.float32).tiny
+    return eager and energy.dtype == torch.float32 and floor >= _SMALLEST

@@ -1,6 +1,5 @@
 """The filterbank stage: a non-negative matrix over the bins of a transform, fixed or learnt entry by entry."""
 
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -48,11 +47,22 @@ class Filterbank(nn.Module):
         scale = torch.ldexp(torch.ones_like(peak), torch.frexp(peak).exponent)
         self.register_buffer("scale", scale, persistent=False)
         self.relative_weight = nn.Parameter(weight / scale) if learnable else None
+        self._grouped: tuple[Tensor, int, functional.FilterGroups] | None = None
 
-    @cached_property
+    @property
     def groups(self) -> functional.FilterGroups | None:
-        """A fixed matrix without its zeros, for `functional.lane_energy`; None where it is learnt."""
-        return None if self.relative_weight is not None else functional.filter_groups(self.start)
+        """A fixed matrix without its zeros, for `functional.lane_energy`; None where it is learnt.
+
+        It is kept until the matrix is another or is changed in place, which tensors of inference mode do not tell.
+        """
+        if self.relative_weight is not None:
+            return None
+        if self.start.is_inference():
+            return functional.filter_groups(self.start)
+        version = self.start._version
+        if self._grouped is None or self._grouped[0] is not self.start or self._grouped[1] != version:
+            self._grouped = self.start, version, functional.filter_groups(self.start)
+        return self._grouped[2]
 
     @property
     def weight(self) -> Tensor:

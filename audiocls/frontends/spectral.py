@@ -45,12 +45,10 @@ class SpectralFrontend(Frontend):
             return self.spectrum.through(waveform, self.filterbank)
         return self.filterbank(self.spectrum(waveform))
 
-    def takes_pcm(self, waveform: Tensor) -> bool:
-        """Whether the spectrum takes this waveform as int16, and is the first to see it."""
-        if type(self).energy is not SpectralFrontend.energy:
-            return False
-        n_bins = len(self.filterbank.start) if isinstance(self.filterbank, Filterbank) else None
-        return self.spectrum.takes_pcm(waveform, n_bins)
+    @property
+    def takes_pcm(self) -> bool:
+        """Whether the spectrum, which reads int16 as it is, is the first to see the waveform."""
+        return type(self).energy is SpectralFrontend.energy
 
     def n_frames(self, n_samples: int) -> int:
         """Number of frames of a waveform of `n_samples` samples."""

@@ -7,6 +7,7 @@ for the whole way on a GPU. Which one is taken is decided here alone.
 """
 
 import warnings
+from functools import partial
 from typing import Literal
 
 import torch
@@ -16,7 +17,7 @@ from audiocls import functional
 from audiocls.frontends.eager import has_tangent, is_plain
 from audiocls.frontends.filterbank import Filterbank
 from audiocls.frontends.window import LearnableWindow, Window
-from audiocls.functional import FilterGroups, PadMode, WindowSpec
+from audiocls.functional import PadMode, WindowSpec
 
 Path = Literal["fft", "matmul", "fused"]
 
@@ -89,35 +90,24 @@ class Spectrum(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Waveform (batch, channels, time) to power or magnitude (batch, channels, freq, frames).
 
-        It is float32, or int16 where `takes_pcm` says so.
+        It is float32 or int16 PCM, which becomes float32 where it is read.
         """
-        if self._fuses(waveform, None):
-            return self._fused(waveform)
+        if (power := self._quick(waveform)) is not None:
+            return power
+        if waveform.dtype == torch.int16:
+            waveform = functional.pcm_to_float(waveform)
         # One dimension of clips in the transform, two in what follows: torch.export then leaves batch and time free.
-        return self._power(waveform.flatten(end_dim=-2)).unflatten(0, waveform.shape[:-1])
+        clips, window = waveform.flatten(end_dim=-2), self.window()
+        power = self._dense(clips, window) if self.path == "matmul" else self._fast(clips, window)
+        return (functional.magnitude(power) if self.power == 1.0 else power).unflatten(0, waveform.shape[:-1])
 
     def through(self, waveform: Tensor, filterbank: Filterbank) -> Tensor:
         """Waveform (batch, channels, time) to energies (batch, channels, n_bins, frames) of a filterbank.
 
         The same as `filterbank(spectrum(waveform))`, and quicker where the spectrum need not be kept.
         """
-        if self._fuses(waveform, len(filterbank.start)):
-            return self._fused(waveform, filterbank.weight)
-        clips, window = waveform.flatten(end_dim=-2), self.window()
-        if self._fits_lanes(clips, window) and not has_tangent(weight := filterbank.weight):
-            return self._in_lanes(clips, window, weight, filterbank.groups).unflatten(0, waveform.shape[:-1])
-        return filterbank(self(waveform))
-
-    def takes_pcm(self, waveform: Tensor, n_bins: int | None = None) -> bool:
-        """Whether this waveform may come as it is, int16, because it is made float32 where it is read.
-
-        Args:
-            waveform: shape (batch, channels, time).
-            n_bins: filters of the filterbank that it goes through; None is `forward`.
-        """
-        if waveform.dtype != torch.int16:
-            return False
-        return self._fuses(waveform, n_bins) or self._fits_lanes(waveform, self.window())
+        energy = self._quick(waveform, filterbank)
+        return filterbank(self(waveform)) if energy is None else energy
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
@@ -126,18 +116,29 @@ class Spectrum(nn.Module):
             f"pad_mode={self.pad_mode!r}, power={self.power}, path={self.path!r}"
         )
 
-    def _power(self, clips: Tensor) -> Tensor:
-        """Waveforms (clips, time) to power or magnitude (clips, freq, frames)."""
-        window = self.window()
-        if self._fits_lanes(clips, window):
-            return self._in_lanes(clips, window)
-        power = self._dense(clips, window) if self.path == "matmul" else self._fast(clips, window)
-        return functional.magnitude(power) if self.power == 1.0 else power
+    def _quick(self, waveform: Tensor, filterbank: Filterbank | None = None) -> Tensor | None:
+        """The whole way in one kernel, on a GPU or many frames at a time on a processor; None where neither goes."""
+        if self._fuses(waveform, filterbank):
+            window, kernel = self.window(), functional.fused_energy
+        elif self._fits_lanes(waveform, window := self.window(), filterbank):
+            kernel = partial(functional.lane_energy, groups=None if filterbank is None else filterbank.groups)
+        else:
+            return None
+        return kernel(
+            waveform,
+            None if filterbank is None else filterbank.weight,
+            n_fft=self.n_fft,
+            hop_length=self.hop_length,
+            window=window,
+            center=self.center,
+            pad_mode=self.pad_mode,
+            power=self.power,
+        )
 
-    def _fuses(self, waveform: Tensor, n_bins: int | None) -> bool:
+    def _fuses(self, waveform: Tensor, filterbank: Filterbank | None) -> bool:
         """Whether the kernel takes a waveform: it was asked for by name, or nothing was asked for and it can."""
         if self.path == "fused":
-            if reason := functional.why_not_fused(self.n_fft, waveform) or self._fault(waveform, n_bins):
+            if reason := functional.why_not_fused(self.n_fft, waveform) or self._fault(waveform, filterbank):
                 raise ValueError(reason)
             return True
         if (
@@ -147,50 +148,25 @@ class Spectrum(nn.Module):
             or functional.why_not_fused(self.n_fft, waveform)
         ):
             return False
-        if fault := self._fault(waveform, n_bins):
+        if fault := self._fault(waveform, filterbank):
             warnings.warn(f"{fault}, as is done now", RuntimeWarning, stacklevel=2)
         return fault is None
 
-    def _fault(self, waveform: Tensor, n_bins: int | None) -> str | None:
+    def _fault(self, waveform: Tensor, filterbank: Filterbank | None) -> str | None:
         """What a trial of the kernel on this device has shown; a graph and a fake tensor have none to try it on."""
         if torch.compiler.is_compiling() or type(waveform) is not Tensor or not waveform.is_cuda:
             return None
+        n_bins = None if filterbank is None else len(filterbank.start)
         return functional.fused_fault(waveform.device, waveform.dtype, self.n_fft, n_bins, self.pad_mode, self.power)
 
-    def _fused(self, waveform: Tensor, weight: Tensor | None = None) -> Tensor:
-        return functional.fused_energy(
-            waveform,
-            weight,
-            n_fft=self.n_fft,
-            hop_length=self.hop_length,
-            window=self.window(),
-            center=self.center,
-            pad_mode=self.pad_mode,
-            power=self.power,
-        )
-
-    def _fits_lanes(self, clips: Tensor, window: Tensor) -> bool:
-        """Whether many frames may be taken at a time: on a processor, with nothing to trace, and no gradient."""
+    def _fits_lanes(self, waveform: Tensor, window: Tensor, filterbank: Filterbank | None) -> bool:
+        """Whether many frames may be taken at a time: on a processor, with nothing to trace, and no gradient before."""
         return (
             self.path in (None, "fft")
-            and clips.dtype in (torch.float32, torch.int16)
-            and is_plain(clips, window)
+            and waveform.dtype in (torch.float32, torch.int16)
+            and is_plain(waveform, window)
             and functional.fits_lanes(self.n_fft)
-        )
-
-    def _in_lanes(
-        self, clips: Tensor, window: Tensor, weight: Tensor | None = None, groups: FilterGroups | None = None
-    ) -> Tensor:
-        return functional.lane_energy(
-            clips,
-            weight,
-            n_fft=self.n_fft,
-            hop_length=self.hop_length,
-            window=window,
-            center=self.center,
-            pad_mode=self.pad_mode,
-            power=self.power,
-            groups=groups,
+            and not (filterbank is not None and has_tangent(filterbank.weight))
         )
 
     def _fast(self, clips: Tensor, window: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Decibels on a processor, sixteen numbers at a time: a clip's peak in one pass, its logarithm in another."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from audiocls.functional.lanes import share
+from audiocls.functional.lanes import kernels, share
 from audiocls.functional.scaling import power_to_db
 
 
@@ -21,7 +22,18 @@ def lane_power_to_db(power: Tensor, *, ref: float = 1.0, amin: float = 1e-10, to
     >>> lane_power_to_db(torch.full((1, 4, 4), 100.0)).max()
     tensor(20.)
     """
-    decibel: Any = _Decibel.apply(power, max(amin, ref), amin, top_db)
+    settings = max(amin, ref), amin, top_db
+    if not (torch.is_grad_enabled() and power.requires_grad):
+        return _decibel(power, *settings)
+    decibel: Any = _Decibel.apply(power, *settings)
+    return decibel
+
+
+def _decibel(power: Tensor, ref: float, amin: float, top_db: float | None) -> Tensor:
+    power = power.detach().contiguous()
+    decibel = torch.empty_like(power)
+    given, taken = (numbers.numpy().reshape(len(power), math.prod(power.shape[1:])) for numbers in (power, decibel))
+    share(kernels().decibels, (given, amin, _share_of_peak(top_db), ref, taken), len(power))
     return decibel
 
 
@@ -30,14 +42,9 @@ class _Decibel(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, power: Tensor, ref: float, amin: float, top_db: float | None) -> Tensor:
-        from audiocls.functional.lane_kernels import decibels  # noqa: PLC0415  numba takes half a second
-
         ctx.save_for_backward(power)
         ctx.settings = ref, amin, top_db
-        clips = power.flatten(start_dim=1).contiguous()
-        decibel = torch.empty_like(clips)
-        share(decibels, (clips.numpy(), amin, _share_of_peak(top_db), ref, decibel.numpy()), len(clips))
-        return decibel.view(power.shape)
+        return _decibel(power, ref, amin, top_db)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -49,11 +56,10 @@ class _Decibel(torch.autograd.Function):
                 decibel = power_to_db(clips, ref=ref, amin=amin, top_db=top_db).view(power.shape)
                 (slope,) = torch.autograd.grad(decibel, power, grad, create_graph=True)
             return slope, None, None, None
-        from audiocls.functional.lane_kernels import decibel_slopes  # noqa: PLC0415
-
         clips, changes = (numbers.flatten(start_dim=1).contiguous() for numbers in (power, grad))
         slope = torch.empty_like(clips)
-        share(decibel_slopes, (clips.numpy(), changes.numpy(), amin, _share_of_peak(top_db), slope.numpy()), len(clips))
+        arguments = (clips.numpy(), changes.numpy(), amin, _share_of_peak(top_db), slope.numpy())
+        share(kernels().decibel_slopes, arguments, len(clips))
         return slope.view(power.shape), None, None, None
 
 

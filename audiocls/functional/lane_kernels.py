@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core.cgutils import get_or_insert_function
+from numba.core.cgutils import for_range, get_or_insert_function
 from numba.extending import intrinsic, models, overload, register_model
 
 N_LANES = 16
@@ -119,6 +119,25 @@ def _store(typing: Any, array: Any, index: Any, vector: Any) -> Any:
 
 
 @_instruction
+def _fetch(typing: Any, array: Any, first: Any, step: Any, count: Any) -> Any:
+    """Bring near what holds array[first], array[first + step], ...; numbers that are not there do no harm."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array, first, step, count = arguments
+        line = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [line, _INDEX, _INDEX, _INDEX])
+        prefetch = get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, second_cache, data = (ir.Constant(_INDEX, number) for number in (0, 2, 1))
+        with for_range(builder, count) as loop:
+            index = builder.add(first, builder.mul(step, loop.index))
+            address = builder.bitcast(_address(context, builder, signature.args[0], array, index), line)
+            builder.call(prefetch, [address, read, second_cache, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, types.intp), generate
+
+
+@_instruction
 def _put(typing: Any, array: Any, index: Any, step: Any, vector: Any) -> Any:
     """array[index], array[index + step], ... = vector."""
 
@@ -135,7 +154,7 @@ def _put(typing: Any, array: Any, index: Any, step: Any, vector: Any) -> Any:
 
 @_instruction
 def _take(typing: Any, array: Any, index: Any, step: Any) -> Any:
-    """array[index], array[index + step], ..., one a lane; PCM becomes float."""
+    """array[index], array[index + step], ..., one a lane; PCM becomes float, 2**16 times as large."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         address = _address(context, builder, signature.args[0], *arguments[:2])
@@ -145,7 +164,9 @@ def _take(typing: Any, array: Any, index: Any, step: Any) -> Any:
             offset = builder.mul(arguments[2], ir.Constant(arguments[2].type, lane))
             number = builder.load(builder.gep(address, [offset]))
             vector = builder.insert_element(vector, number, ir.Constant(_INDEX, lane))
-        return builder.sitofp(vector, _VECTOR) if isinstance(kind, types.Integer) else vector
+        if isinstance(kind, types.Integer):
+            return builder.sitofp(_raised(builder, builder.zext(vector, _INDICES)), _VECTOR)
+        return vector
 
     return _LANES(array, types.intp, types.intp), generate
 
@@ -182,7 +203,7 @@ def _cut(typing: Any, source: Any, index: Any, step: Any, window: Any, first: An
 
 
 def _columns(context: Any, builder: Any, kind: Any, array: Any, index: Any, step: Any) -> list[Any]:
-    """The columns of sixteen rows of sixteen numbers; PCM becomes float, and till then two samples are one word."""
+    """The columns of sixteen rows of sixteen numbers; PCM becomes float as in `_take`, two samples a word till then."""
     pcm = isinstance(kind.dtype, types.Integer)
     eight = ir.VectorType(_INDEX if pcm else ir.FloatType(), 8)
     columns = []
@@ -204,9 +225,15 @@ def _columns(context: Any, builder: Any, kind: Any, array: Any, index: Any, step
         columns += rows
     if not pcm:
         return columns
-    half = _same(_INDICES, 16)  # numba runs where the lower half of a word is the earlier sample
-    samples = [builder.ashr(word, half) for both in columns for word in (builder.shl(both, half), both)]
-    return [builder.sitofp(sample, _VECTOR) for sample in samples]
+    upper = _same(_INDICES, -1 << 16)
+    # numba runs where the lower half of a word is the earlier sample
+    words = [word for both in columns for word in (_raised(builder, both), builder.and_(both, upper))]
+    return [builder.sitofp(word, _VECTOR) for word in words]
+
+
+def _raised(builder: Any, words: Any) -> Any:
+    """The lower halves of words become the upper ones: PCM, 2**16 times as large, has its sign where a word has it."""
+    return builder.shl(words, _same(_INDICES, 16))
 
 
 def _row(context: Any, builder: Any, kind: Any, array: Any, start: Any, apart: Any, number: int) -> Any:
@@ -454,15 +481,15 @@ def energies(
 
     Args:
         samples: shape (clips, time), float32 or PCM.
-        window: shape (n_fft,), float32, even n_fft; half of what samples are to be multiplied by.
+        window: shape (n_fft,), float32, even n_fft.
         hop_length: distance between frames, in samples.
         left: samples that stand before a clip, and as many after it; frames that reach further hear silence there.
         mirrored: whether these are its own, mirrored, and not silence.
         radices, turns, half_turns, places: the transform, from `lane_energy`.
         magnitude: whether the root of the power is taken.
         first, offset, weight: the filterbank, from `filter_groups`.
-        powers: shape (clips, n_fft // 2 + 1, frames), at least N_LANES frames, float32, which is filled; no clip at all
-            where the bins of the transform are not wanted.
+        powers: shape (clips, n_fft // 2 + 1, frames), at least N_LANES frames, float32, which is filled; no bin at all
+            where those of the transform are not wanted.
         filtered: shape (clips, n_bins, frames), float32, which is filled.
         start, stop: tiles.
     """
@@ -474,15 +501,19 @@ def energies(
     gap = (length + 1) * _STEP
     spare = radix * gap  # room for what is cut from the frames, and for the numbers of an odd butterfly
     z, power = _room(spare + 8 * _N_CUT * _STEP), _room((half + 1) * N_LANES)
+    weights = window * np.float32(0.5 * 2.0**-31 if samples.itemsize == 2 else 0.5)
     edge = np.empty((N_LANES - 1) * hop_length + 2 * half, samples.dtype)  # what a tile reads that reaches outside
     for tile in range(start, stop):
         clip = tile // tiles
         frame = min((tile % tiles) * N_LANES, n_frames - N_LANES)
         source, begin = samples[clip], frame * hop_length - left
+        # What the next tile is the first to read, and where it writes, on so many rows that no cache foresees it.
+        _fetch(source, begin + len(edge), 64 // samples.itemsize, N_LANES * hop_length * samples.itemsize // 64)
+        _fetch(filtered[clip].reshape(-1), frame + N_LANES, n_frames, n_bins)
         if begin < 0 or begin + len(edge) > len(source):
             _reach(source, begin, left, mirrored, edge)
             source, begin = edge, 0
-        _first_stage(source, begin, hop_length, window, radix, turns, z, gap, spare)
+        _first_stage(source, begin, hop_length, weights, radix, turns, z, gap, spare)
         for low in range(radix // 2 + 1):
             high = (radix - low) % radix  # the block with the mirror images of this one's numbers, perhaps itself
             _other_stages(z, low * gap, length, radices, turns, spare)
@@ -492,7 +523,7 @@ def energies(
         if magnitude:
             for i in range(0, (half + 1) * N_LANES, N_LANES):
                 _store(power, i, _root(_load(power, i)))
-        if len(powers) > 0:
+        if powers.shape[1] > 0:
             out = powers[clip].reshape(-1)
             for i in range(half + 1):
                 _store(out, i * n_frames + frame, _load(power, i * N_LANES))
@@ -535,14 +566,17 @@ def _room(length):
 @njit
 def _reach(clip, begin, left, mirrored, out):
     """Samples from `begin` on, some of which stand before the clip or after it."""
-    time = len(clip)
-    period = max(2 * (time - 1), 1)
-    for i in range(len(out)):
-        place = begin + i
-        if mirrored and place < time + left:
-            place %= period
-            place = min(place, period - place) % time
-        out[i] = clip[place] if 0 <= place < time else 0
+    time, n = len(clip), len(out)
+    low, high = max(-begin, 0), max(min(time - begin, n), 0)
+    out[low:high] = clip[begin + low : begin + high]
+    for start, stop in ((0, low), (max(low, high), n)):
+        out[start:stop] = 0
+        for i in range(start, stop if mirrored else start):
+            place = abs(begin + i)
+            while time <= place < time + left:  # back and forth in clips that are shorter than what they lack
+                place = abs(max(2 * (time - 1), 1) - place)
+            if place < time:
+                out[i] = clip[place]
 
 
 @njit

@@ -7,9 +7,10 @@ it is fed. This is for the processor, and without gradients but those of the fil
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from threading import Thread
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,14 @@ from audiocls.functional.framing import PadMode, n_frames, window_in_frame
 
 _LARGEST_FACTOR = 13  # of half a frame's length; a stage of a larger one would take longer than what it replaces
 _TILES_PER_THREAD = 16  # at least, about a tenth of a millisecond: what starting a thread takes
+
+
+@cache
+def kernels() -> ModuleType:
+    """`lane_kernels`, imported when it is first needed: numba takes half a second."""
+    from audiocls.functional import lane_kernels  # noqa: PLC0415
+
+    return lane_kernels
 
 
 class FilterGroups(NamedTuple):
@@ -42,9 +51,7 @@ def filter_groups(weight: Tensor) -> FilterGroups:
     >>> filter_groups(torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 0.0]])).weight
     array([1., 0., 0., 0., 2., 0., 0., 0.], dtype=float32)
     """
-    from audiocls.functional.lane_kernels import grouped  # noqa: PLC0415  numba takes half a second
-
-    first, offset, packed = grouped(weight.detach().to(torch.float32).contiguous().numpy())
+    first, offset, packed = kernels().grouped(weight.detach().to(torch.float32).contiguous().numpy())
     return FilterGroups(first, offset, packed, len(weight))
 
 
@@ -79,7 +86,7 @@ def lane_energy(
     reach the filterbank alone; for them the bins of the transform are kept.
 
     Args:
-        waveform: shape (clips, time), float32 in [-1, 1) or int16 PCM, in main memory.
+        waveform: shape (..., time), float32 in [-1, 1) or int16 PCM, in main memory.
         filterbank: shape (n_bins, n_fft // 2 + 1); None leaves the bins of the transform.
         n_fft: length of a frame and of the transform, in samples, for which `fits_lanes` holds.
         hop_length: distance between frames, in samples.
@@ -89,7 +96,7 @@ def lane_energy(
         power: 2.0 for power, 1.0 for magnitude.
         groups: what `filter_groups` makes of the filterbank, if that is at hand.
     Returns:
-        Shape (clips, n_bins, frames), float32.
+        Shape (..., n_bins, frames), float32.
     Raises:
         ValueError: as `stft`, if `n_fft` does not fit, or if the filterbank is over other bins than its.
         TypeError: if `waveform` is neither float32 nor int16.
@@ -107,13 +114,11 @@ def lane_energy(
         raise ValueError(
             f"filterbank must have n_fft // 2 + 1 = {n_fft // 2 + 1} columns, got shape {tuple(filterbank.shape)}"
         )
-    window = window_in_frame(window.detach().to(torch.float32), n_fft)
-    window = window * (0.5 * 2.0**-15 if waveform.dtype == torch.int16 else 0.5)
     if center and pad_mode not in ("constant", "reflect"):
         raise ValueError(f"pad_mode must be 'constant' or 'reflect', got {pad_mode!r}")
     frames = _Frames(
         waveform.detach().contiguous(),
-        window.contiguous(),
+        window_in_frame(window.detach().to(torch.float32), n_fft).contiguous(),
         hop_length,
         n_frames(waveform.shape[-1], n_fft=n_fft, hop_length=hop_length, center=center),
         n_fft // 2 if center else 0,
@@ -129,10 +134,10 @@ def lane_energy(
 
 
 class _Frames(NamedTuple):
-    """Waveforms (clips, time), and how frames are taken from them."""
+    """Waveforms (..., time), and how frames are taken from them."""
 
     waveform: Tensor
-    window: Tensor  # half of what samples are multiplied by, and 2**-15 of that for PCM
+    window: Tensor  # (n_fft,)
     hop_length: int
     number: int  # of each clip
     left: int  # samples that stand before a clip and after it
@@ -140,19 +145,21 @@ class _Frames(NamedTuple):
     magnitude: bool
 
     def energies(self, groups: FilterGroups | None, *, powers: bool = True) -> tuple[Tensor, Tensor]:
-        """The bins of the transform (clips, n_freqs, frames) and the filterbank's; empty what is not there."""
-        from audiocls.functional.lane_kernels import N_LANES, energies  # noqa: PLC0415  numba takes half a second
-
-        n_fft, n_clips = self.window.shape[-1], self.waveform.shape[0]
-        n_frames = max(self.number, N_LANES)  # clips of less than a tile get silence after them
+        """The bins of the transform (..., n_freqs, frames) and the filterbank's; empty what is not there."""
+        n_fft, leading = len(self.window), self.waveform.shape[:-1]
+        n_frames = max(self.number, kernels().N_LANES)  # clips of less than a tile get silence after them
         first, offset, weight, n_filters = groups or _NO_FILTERS
-        unfiltered = torch.empty(n_clips if powers else 0, n_fft // 2 + 1, n_frames, dtype=torch.float32)
-        filtered = torch.empty(n_clips, n_filters, n_frames, dtype=torch.float32)
-        read = (self.waveform.numpy(), self.window.numpy(), self.hop_length, self.left, self.mirrored)
+        unfiltered = torch.empty(*leading, n_fft // 2 + 1 if powers else 0, n_frames, dtype=torch.float32)
+        filtered = torch.empty(*leading, n_filters, n_frames, dtype=torch.float32)
+        arrays = (numbers.numpy() for numbers in (self.waveform, unfiltered, filtered))
+        samples, *filled = (array.reshape(leading.numel(), *array.shape[len(leading) :]) for array in arrays)
+        read = (samples, self.window.numpy(), self.hop_length, self.left, self.mirrored)
         settings = (*read, *_transform(n_fft), self.magnitude)
-        filled = (unfiltered.numpy(), filtered.numpy())
-        share(energies, (*settings, first, offset, weight, *filled), n_clips * -(-n_frames // N_LANES))
-        return unfiltered[..., : self.number], filtered[..., : self.number]
+        n_tiles = leading.numel() * -(-n_frames // kernels().N_LANES)
+        share(kernels().energies, (*settings, first, offset, weight, *filled), n_tiles)
+        if self.number < n_frames:
+            return unfiltered[..., : self.number], filtered[..., : self.number]
+        return unfiltered, filtered
 
 
 class _Differentiable(torch.autograd.Function):
@@ -167,6 +174,7 @@ class _Differentiable(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         (grad,), (powers,) = grad_outputs, ctx.saved_tensors
+        grad, powers = (numbers.reshape(-1, *numbers.shape[-2:]) for numbers in (grad, powers))
         # Not in place, so that this can be differentiated once more.
         return torch.addbmm(grad.new_zeros(grad.shape[1], powers.shape[1]), grad, powers.transpose(1, 2)), None
 

@@ -34,6 +34,7 @@ from audiocls.frontends import (
     Spectrogram,
     Waveform,
 )
+from audiocls.frontends.base import _full_float32
 
 SAMPLE_RATE = 16000
 
@@ -251,12 +252,22 @@ def test_matmul_precision_is_full_inside_and_as_before_outside() -> None:
             seen.extend(kind.fp32_precision for kind in kinds)
             return spectrogram
 
-    kinds = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.cudnn.conv)
+    kinds = (torch.backends.mkldnn.matmul,)
     outside = [kind.fp32_precision for kind in kinds]
     mel(normalization=Probe)()(signal(1, 1, 1000))
     assert set(seen) == {"ieee"}
     assert [kind.fp32_precision for kind in kinds] == outside
     assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.usefixtures("reduced_matmul_precision")
+def test_matmul_precision_is_full_for_what_a_gpu_computes() -> None:
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    outside = [kind.fp32_precision for kind in kinds]
+    with _full_float32("cuda"):
+        assert {kind.fp32_precision for kind in kinds} == {"ieee"}
+    assert [kind.fp32_precision for kind in kinds] == outside
+    assert "ieee" not in outside
 
 
 @every_frontend

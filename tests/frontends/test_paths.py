@@ -5,6 +5,7 @@ energies within 80 dB of the peak to 1e-3, since float32 transforms are off by 1
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 import torch
@@ -210,6 +211,22 @@ def test_parameter_that_is_not_finite_is_left_to_the_loss() -> None:
     assert not frontend(sweep(1, 1, 4000)).isfinite().any()
 
 
+@pytest.mark.parametrize("built", [nullcontext, torch.inference_mode], ids=["as ever", "in inference mode"])
+def test_window_and_filterbank_that_are_changed_in_place_count_at_once(
+    built: Callable[[], AbstractContextManager],
+) -> None:
+    waveform = sweep(2, 1, 4000)
+    with built():
+        frontend = build()
+        before = frontend(waveform)
+        frontend.filterbank.start.mul_(4)
+        assert torch.equal(frontend(waveform), 4 * before)
+        frontend.spectrum.window.start.mul_(0.5)
+        assert torch.equal(frontend(waveform), before)
+        frontend.filterbank.start = frontend.filterbank.start.flip(0).mul_(1)  # changed as often as the other
+        assert torch.equal(frontend(waveform), before.flip(2))
+
+
 @pytest.mark.parametrize("settings", [{}, {"learnable": True}, {"n_fft": 511, "hop_length": 77}], ids=str)
 def test_pcm_is_made_float_where_it_is_read(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     pcm, frontend = (sweep(2, 1, 4000) * 20000).to(torch.int16), build(**settings)
@@ -225,7 +242,7 @@ def test_a_front_end_that_changes_the_waveform_is_given_floats() -> None:
         def energy(self, waveform: Tensor) -> Tensor:
             return super().energy(2 * waveform)
 
-    pcm = (sweep(2, 1, 4000) * 10000).to(torch.int16)
+    pcm = (sweep(2, 1, 4000) * 50000).to(torch.int16)  # twice as much is beyond 16 bits
     made = Louder(SAMPLE_RATE, compression=NoCompression, normalization=NoNormalization)
     plain = MelSpectrogram(SAMPLE_RATE, compression=NoCompression, normalization=NoNormalization)
     assert_same_energies(made(pcm), 4 * plain(pcm))

@@ -49,6 +49,12 @@ def test_silence_is_the_floor_and_one_is_zero() -> None:
     assert not functional.lane_power_to_db(torch.ones(2, 20), top_db=80.0).any()
 
 
+def test_no_clip_and_no_gradient() -> None:
+    assert functional.lane_power_to_db(torch.empty(0, 1, 4, 5)).shape == Decibel(4)(torch.empty(0, 1, 4, 5)).shape
+    with torch.no_grad():
+        assert not functional.lane_power_to_db(powers(2, 20).requires_grad_()).requires_grad
+
+
 def test_a_clip_does_not_depend_on_its_neighbours_or_on_threads() -> None:
     power = powers(100, 1, 5, 9)
     together = functional.lane_power_to_db(power, top_db=80.0)

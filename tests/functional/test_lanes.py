@@ -135,6 +135,20 @@ def test_a_frame_does_not_depend_on_its_neighbours_or_on_threads() -> None:
         torch.set_num_threads(threads)
 
 
+def test_any_dimensions_of_clips() -> None:
+    waveform = clips(6, 4000)
+    weight = functional.mel_filterbank(sample_rate=SAMPLE_RATE, n_fft=512, n_mels=40)
+    together = functional.lane_energy(waveform.view(2, 3, 4000), weight, **SETTINGS)
+    assert torch.equal(together.flatten(end_dim=1), functional.lane_energy(waveform, weight, **SETTINGS))
+    assert torch.equal(together[1, 0], functional.lane_energy(waveform[3], weight, **SETTINGS))
+    assert functional.lane_energy(waveform.view(2, 3, 4000)[:0], weight, **SETTINGS).shape == (0, 3, 40, 26)
+    weight.requires_grad_()
+    for one in (waveform.view(2, 3, 4000), waveform[3]):
+        (slope,) = torch.autograd.grad(functional.lane_energy(one, weight, **SETTINGS).sum(), weight)
+        (expected,) = torch.autograd.grad(plain(one, weight, **SETTINGS).sum(), weight)
+        assert (slope - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
 def test_what_is_not_finite_stays_in_its_frames() -> None:
     waveform = clips(2, 160 * 100)
     waveform[1, 8000] = torch.nan
