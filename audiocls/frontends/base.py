@@ -140,7 +140,7 @@ class Frontend(nn.Module, ABC):
         """
         _check_waveform(waveform)
         as_it_is = waveform.dtype == torch.int16 and self.takes_pcm
-        with _full_float32(waveform.device.type):
+        with _full_float32("cpu" if waveform.is_cpu else waveform.device.type):
             energy = self.energy(waveform if as_it_is else functional.pcm_to_float(waveform))
             _check_finite(energy, waveform)
             return self.normalization(self.compression(energy))

@@ -5,15 +5,14 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 
-def is_eager_on_cpu(tensor: Tensor) -> bool:
-    """Whether a tensor is a plain one in main memory, and nothing compiles, exports, traces or transforms the call.
+def is_eager_on_cpu(*tensors: Tensor) -> bool:
+    """Whether tensors are plain ones in main memory, and nothing compiles, exports, traces or transforms the call.
 
     >>> is_eager_on_cpu(torch.zeros(1)), torch.func.vmap(is_eager_on_cpu, out_dims=None)(torch.zeros(1))
     (True, False)
     """
     return (
-        tensor.device.type == "cpu"
-        and type(tensor) is Tensor  # not a fake, wrapped or distributed one
+        all(tensor.is_cpu and type(tensor) is Tensor for tensor in tensors)  # not fake, wrapped or distributed ones
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         and not torch._C._are_functorch_transforms_active()  # no public name tells vmap, grad and jvp
@@ -26,11 +25,9 @@ def is_plain(*values: float | Tensor) -> bool:
     >>> is_plain(torch.zeros(1), 2.0), is_plain(torch.zeros(1, requires_grad=True))
     (True, False)
     """
-    return all(
-        is_eager_on_cpu(value) and not (torch.is_grad_enabled() and value.requires_grad) and not has_tangent(value)
-        for value in values
-        if isinstance(value, Tensor)
-    )
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    backward = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return is_eager_on_cpu(*tensors) and not backward and not any(map(has_tangent, tensors))
 
 
 def has_tangent(tensor: Tensor) -> bool:
