@@ -4,11 +4,11 @@ What `pcen` computes by products of triangular matrices, so that it can be learn
 recursion here. This is for the processor, without gradients, and for the usual root.
 """
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from audiocls.functional.lanes import share
+from audiocls.functional.lanes import kernels, share
 
 
 def lane_pcen(
@@ -31,21 +31,20 @@ def lane_pcen(
     >>> lane_pcen(torch.ones(1, 1, 40, 100)).shape
     torch.Size([1, 1, 40, 100])
     """
-    from audiocls.functional.lane_kernels import N_LANES, gain_control  # noqa: PLC0415  numba takes half a second
-
-    n_bins = energy.shape[-2]
+    n_bins, n_frames = energy.shape[-2:]
     n_rows = energy.shape[:-1].numel()
-    lacking = max(N_LANES - n_rows, 0)  # fewer than a tile has get silence beside them
+    held = max(n_rows, kernels().N_LANES)  # fewer rows than a tile has get silence beside them
 
-    def filled(values: Tensor) -> Tensor:
-        """A value, or all frames, of each row."""
-        values = values.detach().to(torch.float32)
-        return F.pad(values, (0, 0) * (values.ndim - 1) + (0, lacking)) if lacking else values.contiguous()
+    def by_row(value: float | Tensor) -> np.ndarray:
+        """A number of each row; torch would take longer to say it than the kernel takes."""
+        row = np.ones(held, dtype=np.float32)
+        row[:n_rows].reshape(-1, max(n_bins, 1))[:] = value.detach().numpy() if isinstance(value, Tensor) else value
+        return row
 
-    rows = filled(energy.reshape(n_rows, energy.shape[-1]))
-    settings = (torch.as_tensor(value, dtype=torch.float32) for value in (smooth, alpha, delta))
-    by_row = [filled(value.expand(n_bins).repeat(n_rows // max(n_bins, 1))).numpy() for value in settings]
-    normalised = torch.empty_like(rows)
-    first = rows[:, 0].contiguous().numpy()
-    share(gain_control, (rows.numpy(), first, *by_row, eps, normalised.numpy()), -(-len(rows) // N_LANES))
+    given = energy.detach().to(torch.float32).contiguous().numpy().reshape(n_rows, n_frames)
+    if n_rows < held:
+        given = np.concatenate([given, np.zeros((held - n_rows, n_frames), dtype=np.float32)])
+    normalised = torch.empty(held, n_frames, dtype=torch.float32)
+    settings = (given[:, 0].copy(), by_row(smooth), by_row(alpha), by_row(delta), eps)
+    share(kernels().gain_control, (given, *settings, normalised.numpy()), -(-held // kernels().N_LANES))
     return normalised[:n_rows].view(energy.shape).to(energy.dtype)
