@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -126,6 +127,21 @@ def test_nothing_else_moves(tones: Path, tmp_path: Path) -> None:
     assert not any(mean.any() for mean in running)
 
 
+def test_each_process_counts_the_clips_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Classifier(
+        MelSpectrogram(8000, n_fft=256, n_mels=24, normalization=NoNormalization), Moments, num_classes=3
+    )
+    embedding, target = torch.randn(2, 6, model.head.embedding_dim), torch.arange(12).reshape(2, 6) % 3
+    monkeypatch.setattr(model, "all_gather", lambda own: (embedding, target))  # what two processes have
+    callback = LinearDiscriminants()
+    callback._embedding = embedding[0]
+    batch = SimpleNamespace(target=target[0])
+    callback.on_train_batch_end(None, model, None, batch, 0)  # pyright: ignore[reportArgumentType]
+    expected = sums_of(embedding.flatten(end_dim=1), target.flatten())
+    torch.testing.assert_close(callback.state_dict(), expected)
+
+
+@pytest.mark.slow
 @pytest.mark.ddp
 def test_two_processes_solve_as_one(tones: Path, tmp_path: Path) -> None:
     plain = ["--model.augment", "null", "--data.clip_seconds", "0.6"]  # each process would draw for itself
