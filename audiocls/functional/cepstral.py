@@ -79,7 +79,10 @@ def cepstrum(log_spectrogram: Tensor, *, n_coefficients: int, lifter: float = 0.
     """
     matrix = dct_matrix(n_coefficients, log_spectrogram.shape[-2])
     weighted = lifter_weights(n_coefficients, lifter)[:, None] * matrix
-    return torch.matmul(weighted.to(log_spectrogram), log_spectrogram)
+    # One matrix a clip: a product that broadcasts would tie an exported graph to batches, or clips, longer than one.
+    clips = log_spectrogram.reshape(-1, *log_spectrogram.shape[-2:])
+    coefficients = torch.bmm(weighted.to(clips).expand(clips.shape[0], -1, -1), clips)
+    return coefficients.reshape(*log_spectrogram.shape[:-2], *coefficients.shape[-2:])
 
 
 def deltas(features: Tensor, *, width: int = 9, order: int = 1, mode: DeltaMode = "nearest") -> Tensor:
