@@ -1,8 +1,8 @@
 """The last layer in closed form: Fisher's linear discriminants, from sums over the training clips.
 
-Where clips are few, the best linear layer on fixed features is not found by gradients, which fit every clip long before
-they have found what the classes differ in, but by formula: classes as normal distributions of one covariance, which is
-drawn towards a multiple of the identity, since so many numbers cannot be estimated from so few clips.
+Where clips are few, a linear layer that is trained by gradients fits each of them long before it has found what the
+classes differ in. The formula takes classes as normal distributions of one covariance, which is drawn towards a
+multiple of the identity, since so many numbers cannot be estimated from so few clips.
 
 Source: Fisher 1936, doi:10.1111/j.1469-1809.1936.tb02137.x; Friedman 1989, doi:10.1080/01621459.1989.10478752, for
 the shrinkage; Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", section 4.3.
@@ -10,6 +10,7 @@ the shrinkage; Hastie, Tibshirani & Friedman, "The Elements of Statistical Learn
 
 from __future__ import annotations
 
+import logging
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -19,6 +20,9 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from audiocls.classifier import Classifier
+from audiocls.complexity import n_trained
+
+log = logging.getLogger(__name__)
 
 
 def linear_discriminants(counts: Tensor, sums: Tensor, products: Tensor, *, shrinkage: float) -> tuple[Tensor, Tensor]:
@@ -113,6 +117,11 @@ class LinearDiscriminants(Callback):
                 f"LinearDiscriminants counts clips of one class each, and {', '.join(mixing)} mixes them: leave it out "
                 "of model.augment"
             )
+        if others := n_trained(model.head) - n_trained(model.head.output):
+            log.warning(
+                "LinearDiscriminants solves the last layer alone: %d other parameters of %s stay as they were drawn",
+                others, type(model.head).__name__,
+            )  # fmt: skip
         model.requires_grad_(False)
         model.head.output.requires_grad_(True)
         model.head.output.register_forward_pre_hook(self._keep)

@@ -113,7 +113,7 @@ def test_validation_and_test_score_the_solution(trained: Path, capsys: pytest.Ca
     assert float(capsys.readouterr().out.split("accuracy")[1].split()[0]) == 1.0
 
 
-def test_nothing_else_moves(tones: Path, tmp_path: Path) -> None:
+def test_nothing_else_moves(tones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     convnet = ["--model.head", "ConvNet", "--model.head.channels", "[4, 4]", "--model.optimizer", "torch.optim.SGD"]
     for name, lr in (("slow", "0.0"), ("fast", "10.0")):
         assert main(arguments(tones, tmp_path / name, *convnet, "--model.optimizer.lr", lr)) == 0
@@ -122,6 +122,7 @@ def test_nothing_else_moves(tones: Path, tmp_path: Path) -> None:
         for name in ("slow", "fast")
     )
     assert all(slow[name].equal(fast[name]) for name in slow)
+    assert "LinearDiscriminants solves the last layer alone" in caplog.text
     running = [value for name, value in slow.items() if name.endswith("running_mean")]
     assert running
     assert not any(mean.any() for mean in running)
