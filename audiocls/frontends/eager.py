@@ -6,7 +6,7 @@ from torch.autograd import forward_ad
 
 
 def is_eager_on_cpu(*tensors: Tensor) -> bool:
-    """Whether tensors are plain ones in main memory, and nothing compiles, exports, traces or transforms the call.
+    """Whether tensors are plain ones in main memory, and nothing compiles, exports, traces, transforms or watches.
 
     >>> is_eager_on_cpu(torch.zeros(1)), torch.func.vmap(is_eager_on_cpu, out_dims=None)(torch.zeros(1))
     (True, False)
@@ -15,7 +15,9 @@ def is_eager_on_cpu(*tensors: Tensor) -> bool:
         all(tensor.is_cpu and type(tensor) is Tensor for tensor in tensors)  # not fake, wrapped or distributed ones
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-        and not torch._C._are_functorch_transforms_active()  # no public name tells vmap, grad and jvp
+        # no public name tells vmap, grad and jvp, nor a mode that sees every operation, such as a counter of flops
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._len_torch_dispatch_stack()
     )
 
 

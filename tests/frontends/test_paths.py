@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiocls import functional
 from audiocls.frontends import MelSpectrogram, NoCompression, NoNormalization
@@ -81,6 +82,21 @@ def test_transforms_of_functions_go_through() -> None:
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(waveform, waveform)
         assert_same_energies(torch.autograd.forward_ad.unpack_dual(frontend(dual)).tangent, ahead)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int16])
+def test_a_mode_that_watches_sees_every_operation(dtype: torch.dtype) -> None:
+    seen = []
+
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    frontend, waveform = MelSpectrogram(16000, n_fft=512, n_mels=40).eval(), torch.zeros(1, 1, 2000, dtype=dtype)
+    with torch.no_grad(), Watching():
+        frontend(waveform)
+    assert torch.ops.aten._fft_r2c.default in seen
 
 
 def test_dft_kernels_are_the_matrix_of_the_fast_transform() -> None:
