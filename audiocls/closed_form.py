@@ -18,6 +18,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from audiocls.classifier import Classifier
 from audiocls.complexity import n_trained
@@ -96,6 +97,7 @@ class LinearDiscriminants(Callback):
         self.shrinkage, self.temperature = shrinkage, temperature
         self._sums: dict[str, Tensor] = {}
         self._embedding: Tensor | None = None
+        self._hook: RemovableHandle | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Hold everything but the last layer, before the optimizer is built."""
@@ -124,7 +126,13 @@ class LinearDiscriminants(Callback):
             )  # fmt: skip
         model.requires_grad_(False)
         model.head.output.requires_grad_(True)
-        model.head.output.register_forward_pre_hook(self._keep)
+        self._hook = model.head.output.register_forward_pre_hook(self._keep)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let go of the model."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = self._embedding = None
 
     def _keep(self, layer: nn.Module, given: tuple[Tensor, ...]) -> None:
         self._embedding = given[0].detach()

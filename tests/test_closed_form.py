@@ -187,6 +187,16 @@ def test_what_it_cannot_solve_is_refused(settings: dict[str, object], says: str)
         LinearDiscriminants().setup(None, model, "fit")  # pyright: ignore[reportArgumentType]
 
 
+def test_it_lets_go_of_the_model() -> None:
+    model = Classifier(MelSpectrogram(8000, n_fft=256, n_mels=24), Moments, num_classes=3)
+    callback = LinearDiscriminants()
+    callback.setup(None, model, "fit")  # pyright: ignore[reportArgumentType]
+    assert model.head.output._forward_pre_hooks
+    for _ in range(2):
+        callback.teardown(None, model, "fit")  # pyright: ignore[reportArgumentType]
+    assert not model.head.output._forward_pre_hooks
+
+
 def test_a_class_without_a_clip_is_named(tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # one batch an epoch, and of the 18 clips only one is in it
     assert main(arguments(tones, tmp_path / "run", "--data.batch_size", "1", "--trainer.limit_train_batches", "1")) == 2
