@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core.cgutils import for_range, get_or_insert_function
+from numba.core.cgutils import for_range, get_or_insert_function, raw_memcpy
 from numba.extending import intrinsic, models, overload, register_model
 
 N_LANES = 16
@@ -135,6 +135,19 @@ def _fetch(typing: Any, array: Any, first: Any, step: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, types.intp), generate
+
+
+@_instruction
+def _copy(typing: Any, source: Any, index: Any, target: Any, place: Any, count: Any) -> Any:
+    """target[place : place + count] = source[index : index + count], both of one kind."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source = _address(context, builder, signature.args[0], *arguments[:2])
+        target = _address(context, builder, signature.args[2], *arguments[2:4])
+        raw_memcpy(builder, target, source, arguments[4], signature.args[0].dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp, types.intp), generate
 
 
 @_instruction
@@ -502,18 +515,17 @@ def energies(
     spare = radix * gap  # room for what is cut from the frames, and for the numbers of an odd butterfly
     z, power = _room(spare + 8 * _N_CUT * _STEP), _room((half + 1) * N_LANES)
     weights = window * np.float32(0.5 * 2.0**-31 if samples.itemsize == 2 else 0.5)
-    edge = np.empty((N_LANES - 1) * hop_length + 2 * half, samples.dtype)  # what a tile reads that reaches outside
+    # What a tile reads is copied first: the cache foresees one long line, but not sixteen that are cut side by side.
+    near = np.empty((N_LANES - 1) * hop_length + 2 * half, samples.dtype)
     for tile in range(start, stop):
         clip = tile // tiles
         frame = min((tile % tiles) * N_LANES, n_frames - N_LANES)
-        source, begin = samples[clip], frame * hop_length - left
+        begin = frame * hop_length - left
         # What the next tile is the first to read, and where it writes, on so many rows that no cache foresees it.
-        _fetch(source, begin + len(edge), 64 // samples.itemsize, N_LANES * hop_length * samples.itemsize // 64)
+        _fetch(samples[clip], begin + len(near), 64 // samples.itemsize, N_LANES * hop_length * samples.itemsize // 64)
         _fetch(filtered[clip].reshape(-1), frame + N_LANES, n_frames, n_bins)
-        if begin < 0 or begin + len(edge) > len(source):
-            _reach(source, begin, left, mirrored, edge)
-            source, begin = edge, 0
-        _first_stage(source, begin, hop_length, weights, radix, turns, z, gap, spare)
+        _reach(samples[clip], begin, left, mirrored, near)
+        _first_stage(near, hop_length, weights, radix, turns, z, gap, spare)
         for low in range(radix // 2 + 1):
             high = (radix - low) % radix  # the block with the mirror images of this one's numbers, perhaps itself
             _other_stages(z, low * gap, length, radices, turns, spare)
@@ -565,10 +577,11 @@ def _room(length):
 
 @njit
 def _reach(clip, begin, left, mirrored, out):
-    """Samples from `begin` on, some of which stand before the clip or after it."""
+    """Samples from `begin` on, some of which may stand before the clip or after it."""
     time, n = len(clip), len(out)
     low, high = max(-begin, 0), max(min(time - begin, n), 0)
-    out[low:high] = clip[begin + low : begin + high]
+    if low < high:
+        _copy(clip, begin + low, out, low, high - low)
     for start, stop in ((0, low), (max(low, high), n)):
         out[start:stop] = 0
         for i in range(start, stop if mirrored else start):
@@ -580,7 +593,7 @@ def _reach(clip, begin, left, mirrored, out):
 
 
 @njit
-def _first_stage(samples, begin, hop_length, window, radix, turns, z, gap, spare):
+def _first_stage(samples, hop_length, window, radix, turns, z, gap, spare):
     """The first stage of sixteen windowed frames, whose even samples are real parts and odd ones imaginary parts.
 
     Only what its next butterflies need is cut from the frames at a time, and stays in the cache till then.
@@ -590,11 +603,11 @@ def _first_stage(samples, begin, hop_length, window, radix, turns, z, gap, spare
         p = max(min(first, length - _N_CUT), 0)  # the last ones reach back
         if length < _N_CUT:  # the radix is 1 then
             for i in range(2 * length):
-                _store(z, spare + i * N_LANES, _take(samples, begin + i, hop_length) * _all(window[i]))
+                _store(z, spare + i * N_LANES, _take(samples, i, hop_length) * _all(window[i]))
         else:
             for j in range(radix):
                 place = 2 * (length * j + p)
-                _cut(samples, begin + place, hop_length, window, place, z, spare + j * _N_CUT * _STEP)
+                _cut(samples, place, hop_length, window, place, z, spare + j * _N_CUT * _STEP)
         turn = 2 * p * (radix - 1)
         _stage(radix, min(_N_CUT, length), z, spare, _N_CUT * _STEP, p * _STEP, gap, turns, turn)
 
