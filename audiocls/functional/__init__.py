@@ -50,13 +50,22 @@ from audiocls.functional.gammatone import gammatone_filterbank, gammatone_freque
 from audiocls.functional.icqt import icqt
 from audiocls.functional.impulse_responses import gabor, gaussian_window, windowed_sinc
 from audiocls.functional.istft import istft
-from audiocls.functional.lane_decibel import lane_power_to_db
+from audiocls.functional.lane_logarithm import lane_logarithm
 from audiocls.functional.lane_pcen import lane_pcen
 from audiocls.functional.lanes import FilterGroups, filter_groups, fits_lanes, lane_energy
 from audiocls.functional.mel import MelScale, hz_to_mel, mel_frequencies, mel_to_hz
 from audiocls.functional.pcen import moving_average, pcen
 from audiocls.functional.phase import angle, griffin_lim, phase
-from audiocls.functional.scaling import log1p_gain, log_offset, pcm_to_float, power_to_db
+from audiocls.functional.scaling import (
+    Logarithm,
+    decibel,
+    log1p_gain,
+    log_offset,
+    natural_logarithm,
+    pcm_to_float,
+    power_to_db,
+    take_logarithm,
+)
 from audiocls.functional.stft import magnitude, power_spectrum, stft
 
 __all__ = [
@@ -66,6 +75,7 @@ __all__ = [
     "DeltaMode",
     "FilterGroups",
     "FrequencyScale",
+    "Logarithm",
     "MelNorm",
     "MelScale",
     "PadMode",
@@ -91,6 +101,7 @@ __all__ = [
     "cqt_by_convolution",
     "cqt_frequencies",
     "dct_matrix",
+    "decibel",
     "delta_kernel",
     "deltas",
     "dft",
@@ -113,8 +124,8 @@ __all__ = [
     "icqt",
     "istft",
     "lane_energy",
+    "lane_logarithm",
     "lane_pcen",
-    "lane_power_to_db",
     "lifter_weights",
     "local_slope",
     "log1p_gain",
@@ -125,6 +136,7 @@ __all__ = [
     "mel_to_hz",
     "moving_average",
     "n_frames",
+    "natural_logarithm",
     "pad",
     "pad_to_frames",
     "pcen",
@@ -134,6 +146,7 @@ __all__ = [
     "power_to_db",
     "stft",
     "stretched_hann",
+    "take_logarithm",
     "triangular_filterbank",
     "why_not_fused",
     "window",

@@ -12,15 +12,19 @@ E[m] = sum over k of W[m, k] P[k], with G the gradient of E:
 Only waveform, window and filterbank are kept from the way forth. The way back goes through parts of 4 million numbers,
 which stay in the cache of a large GPU, and adds them up in order: the same numbers give the same gradient, bit by bit.
 All that a learnt filterbank needs is the kernel and a product; the gradients of window and waveform take the spectrum
-itself, and are left to torch's own transforms. There is no second derivative: path "fft" has it. The logarithm and what
-else comes after the energies is left to others: it goes over a fifth of the numbers once more, with its own parameters.
+itself, and are left to torch's own transforms. There is no second derivative: path "fft" has it.
+
+A fixed logarithm of the energies is taken by the kernel before it writes them, so that nothing is held but input and
+output; a floor below each clip's peak, which is not known till then, is laid under the output in place. Where gradients
+are asked for, and for compressions with parameters, energies are written and what follows goes over them once more.
 Forth, all is float32 in full; products on the way back are what torch.set_float32_matmul_precision makes of products.
 """
 
+import math
 import os
 import shutil
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +34,7 @@ import torch
 from torch import Tensor
 
 from audiocls.functional.framing import PadMode, n_frames, pad, pad_to_frames, window_in_frame
-from audiocls.functional.scaling import pcm_to_float
+from audiocls.functional.scaling import Logarithm, pcm_to_float, take_logarithm
 from audiocls.functional.stft import power_spectrum, stft
 
 _TOLERANCE = 1e-5  # of the peak; the kernel is within 6e-7, one product of TensorFloat-32 is off by 1e-3
@@ -84,7 +88,14 @@ def _lacking(device: torch.device) -> str | None:
 
 
 def fused_fault(
-    device: torch.device, dtype: torch.dtype, n_fft: int, n_bins: int | None, pad_mode: PadMode, power: float
+    device: torch.device,
+    dtype: torch.dtype,
+    n_fft: int,
+    n_bins: int | None,
+    pad_mode: PadMode,
+    power: float,
+    *,
+    logarithmic: bool = False,
 ) -> str | None:
     """What is wrong with the kernel on this device, tried once with these settings; None where nothing is.
 
@@ -98,15 +109,22 @@ def fused_fault(
         n_bins: number of filters; None leaves the bins of the transform.
         pad_mode: "constant" or "reflect".
         power: 2.0 for power, 1.0 for magnitude.
+        logarithmic: whether the kernel takes a logarithm, too.
     Returns:
         The fault, with the way out.
     """
-    return _fault(device, dtype, n_fft, n_bins, pad_mode == "reflect", power == 1.0)
+    return _fault(device, dtype, n_fft, n_bins, pad_mode == "reflect", power == 1.0, logarithmic)
 
 
 @lru_cache(maxsize=256)
 def _fault(
-    device: torch.device, dtype: torch.dtype, n_fft: int, n_bins: int | None, mirrored: bool, magnitudes: bool
+    device: torch.device,
+    dtype: torch.dtype,
+    n_fft: int,
+    n_bins: int | None,
+    mirrored: bool,
+    magnitudes: bool,
+    logarithmic: bool,
 ) -> str | None:
     draw = torch.Generator().manual_seed(0)
     waveform = 0.2 * torch.randn(3, 20 * n_fft + 1, generator=draw)
@@ -118,7 +136,8 @@ def _fault(
     frames = _Frames(waveform.to(device), torch.hann_window(n_fft).to(device), n_fft // 3, True, mirrored, magnitudes)
     try:
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            ours = frames.by_kernel(filterbank).double()
+            ours = frames.by_kernel(filterbank, logarithm=Logarithm(1.0) if logarithmic else None).double()
+            ours = ours.exp2() if logarithmic else ours
             doubled = frames._replace(waveform=pcm_to_float(frames.waveform).double(), window=frames.window.double())
             expected = doubled.measure(doubled.spectrum())
             expected = expected if filterbank is None else filterbank.double() @ expected
@@ -139,6 +158,7 @@ def fused_energy(
     center: bool = True,
     pad_mode: PadMode = "constant",
     power: float = 2.0,
+    logarithm: Logarithm | None = None,
 ) -> Tensor:
     """Power (or magnitude) of the short-time Fourier transform, through a filterbank where there is one.
 
@@ -153,6 +173,7 @@ def fused_energy(
         center: whether frame i is centred on sample i * hop_length (else it begins there).
         pad_mode: what stands outside the clip where `center` needs it: "constant" (zeros) or "reflect".
         power: 2.0 for power, 1.0 for magnitude.
+        logarithm: what is taken of the energies at the end; a clip is to it as to `take_logarithm`.
     Returns:
         Shape (..., n_bins, frames), float32; differentiable once in waveform, filterbank and window.
     Raises:
@@ -177,8 +198,13 @@ def fused_energy(
     n_frames(waveform.shape[-1], n_fft=n_fft, hop_length=hop_length, center=center)  # raises for too short a clip
     window = window_in_frame(window.to(torch.float32), n_fft)
     filterbank = None if filterbank is None else filterbank.to(torch.float32)
-    energy: Tensor = _energy(waveform, window, filterbank, hop_length, center, pad_mode == "reflect", power == 1.0)
-    return energy
+    settings = hop_length, center, pad_mode == "reflect", power == 1.0
+    learnt = any(tensor is not None and tensor.requires_grad for tensor in (waveform, window, filterbank))
+    if logarithm is None or (learnt and torch.is_grad_enabled()):
+        energy: Tensor = _energy(waveform, window, filterbank, *settings, None)
+        return energy if logarithm is None else take_logarithm(energy, logarithm)
+    taken: Tensor = _energy(waveform, window, filterbank, *settings, list(logarithm))
+    return taken
 
 
 class _Frames(NamedTuple):
@@ -212,8 +238,14 @@ class _Frames(NamedTuple):
     def have_kernel(self) -> bool:
         return _why_not_on(self.waveform.device) is None
 
-    def by_kernel(self, filterbank: Tensor | None, clips: slice = slice(None), some: range | None = None) -> Tensor:
-        """Energies (clips, n_bins, frames) of all frames, or of some frames of some clips."""
+    def by_kernel(
+        self,
+        filterbank: Tensor | None,
+        clips: slice = slice(None),
+        some: range | None = None,
+        logarithm: Logarithm | None = None,
+    ) -> Tensor:
+        """Energies (clips, n_bins, frames) of all frames, or of some frames of some clips, or logarithms of them."""
         from audiocls.functional import fused_kernels  # noqa: PLC0415  triton is not everywhere, and slow to load
 
         return fused_kernels.energy(
@@ -225,6 +257,7 @@ class _Frames(NamedTuple):
             left=self.left,
             pad_mode=self.pad_mode,
             magnitudes=self.magnitudes,
+            logarithm=logarithm,
         )
 
     def spectrum(self) -> Tensor:
@@ -323,16 +356,28 @@ def _energy(
     center: bool,
     mirrored: bool,
     magnitudes: bool,
+    logarithm: Sequence[float] | None,
 ) -> Tensor:
-    """Energies (..., n_bins, frames) of waveforms (..., time) with a window as long as a frame."""
+    """Energies (..., n_bins, frames) of waveforms (..., time) with a window as long as a frame, or their logarithm."""
     frames = _Frames(waveform.reshape(-1, waveform.shape[-1]), window, hop_length, center, mirrored, magnitudes)
+    taken = None if logarithm is None else Logarithm(*logarithm)
     with torch.autocast(waveform.device.type, enabled=False):
         if frames.have_kernel:
-            energy = frames.by_kernel(filterbank)
-        else:
-            energy = frames.measure(frames.spectrum())
-            energy = (energy if filterbank is None else filterbank @ energy).contiguous()
-    return energy.view(*waveform.shape[:-1], *energy.shape[1:])
+            energy = frames.by_kernel(filterbank, logarithm=taken)
+            energy = energy.view(*waveform.shape[:-1], *energy.shape[1:])
+            return energy if taken is None else _above_floor(energy, taken)
+        energy = frames.measure(frames.spectrum())
+        energy = (energy if filterbank is None else filterbank @ energy).contiguous()
+        energy = energy.view(*waveform.shape[:-1], *energy.shape[1:])
+        return energy if taken is None else take_logarithm(energy, taken)
+
+
+def _above_floor(taken: Tensor, logarithm: Logarithm) -> Tensor:
+    """Logarithms, raised in place to the floor that stands a share of its peak below the peak of each clip."""
+    if logarithm.share == 0 or taken.numel() == 0:
+        return taken
+    peak = taken.amax(dim=tuple(range(max(taken.ndim - 3, 0), taken.ndim)), keepdim=True)
+    return taken.clamp_(min=peak + logarithm.per_octave * math.log2(logarithm.share))
 
 
 @_energy.register_fake
@@ -344,6 +389,7 @@ def _(
     center: bool,
     mirrored: bool,
     magnitudes: bool,
+    logarithm: Sequence[float] | None,
 ) -> Tensor:
     n_bins = len(window) // 2 + 1 if filterbank is None else len(filterbank)
     number = n_frames(waveform.shape[-1], n_fft=len(window), hop_length=hop_length, center=center)
@@ -395,7 +441,7 @@ def _(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *tensors, ctx.hop_length, ctx.center, ctx.mirrored, ctx.magnitudes = inputs
+    *tensors, ctx.hop_length, ctx.center, ctx.mirrored, ctx.magnitudes, _ = inputs
     ctx.save_for_backward(*tensors)
 
 
@@ -403,7 +449,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     settings = (ctx.hop_length, ctx.center, ctx.mirrored, ctx.magnitudes)
     asked = ctx.needs_input_grad[:3]
     made = _gradients(grad, *ctx.saved_tensors, *settings, *asked)
-    return *(one if wanted else None for one, wanted in zip(made, asked, strict=True)), None, None, None, None
+    return *(one if wanted else None for one, wanted in zip(made, asked, strict=True)), *[None] * 5
 
 
 def _no_second(ctx: Any, *grads: Tensor) -> None:

@@ -34,6 +34,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from audiocls.functional.scaling import Logarithm
+
 FILTERS = 16  # in a tile of filters: the height of a product on tensor cores
 _MOST_TILES = 8  # of filters in a program; more of them do not fit beside the transform
 _SAMPLES = 8192  # in the frames of a program
@@ -109,6 +111,14 @@ def _read(waveform, clip, place, wanted, time, PADDING: tl.constexpr):
     return samples
 
 
+@triton.jit
+def _finished(energy, per_octave, offset, floor, shift, LOGARITHM: tl.constexpr):
+    """Energies as they are written."""
+    if LOGARITHM:
+        energy = tl.log2(tl.maximum(energy + offset, floor, propagate_nan=tl.PropagateNan.ALL)) * per_octave - shift
+    return energy
+
+
 @triton.jit(
     do_not_specialize=["time", "hop_length", "left", "first_frame", "n_frames", "n_frame_tiles", "n_bins"]
 )  # else each length of a clip that is or is not a multiple of 16 would be compiled anew
@@ -129,8 +139,13 @@ def energy_kernel(
     n_frames,
     n_frame_tiles,
     n_bins,
+    per_octave,
+    offset,
+    floor,
+    shift,
     PADDING: tl.constexpr,
     MAGNITUDE: tl.constexpr,
+    LOGARITHM: tl.constexpr,
     FRAMES: tl.constexpr,
     P: tl.constexpr,
     Q: tl.constexpr,
@@ -139,7 +154,10 @@ def energy_kernel(
     FILTER_TILES: tl.constexpr,
     SPLITS: tl.constexpr,
 ):
-    """Energies of some filters, or power of all bins, for FRAMES frames of a clip; arguments are those of `energy`."""
+    """Energies of some filters, or power of all bins, for FRAMES frames of a clip; arguments are those of `energy`.
+
+    With LOGARITHM, what is written is `per_octave * log2(max(energy + offset, floor)) - shift`.
+    """
     SLOTS: tl.constexpr = P // 2
     N_FFT: tl.constexpr = P * Q
     N_FREQS: tl.constexpr = N_FFT // 2 + 1
@@ -201,6 +219,7 @@ def energy_kernel(
         bins = tl.reshape(tl.where((mirror == 0)[:, None, None], up, down), (2 * STEPS, SLOTS))
         if FILTER_TILES == 0:
             power = tl.reshape(tl.permute(power, (1, 2, 3, 0)), (FRAMES, 2 * STEPS, SLOTS))
+            power = _finished(power, per_octave, offset, floor, shift, LOGARITHM)
             tl.store(out + bins[None, :, :] * out_bin + tile_frame[:, None, None], power, mask=wanted[:, None, None])
         else:
             # Each warp takes a part of the bins: all of them for 16 filters would be the same work in every warp.
@@ -221,11 +240,13 @@ def energy_kernel(
         half += 2 * Q * STEPS
 
     if FILTER_TILES == 0:
+        last = _finished(last, per_octave, offset, floor, shift, LOGARITHM)
         tl.store(out + N_FFT // 2 * out_bin + tile_frame, last, mask=wanted)
     for i in tl.static_range(FILTER_TILES):
         of_tile = (first_tile + i) * FILTERS + filters
         weight = tl.load(filterbank + of_tile * N_FREQS + N_FFT // 2, mask=of_tile < n_bins, other=0.0)
         energy = tl.sum(energies[i], axis=0) + weight[:, None] * last[None, :]
+        energy = _finished(energy, per_octave, offset, floor, shift, LOGARITHM)
         entry = of_tile[:, None] * out_bin + tile_frame[None, :]
         tl.store(out + entry, energy, mask=wanted[None, :] & (of_tile < n_bins)[:, None])
 
@@ -240,6 +261,7 @@ def energy(
     left: int,
     pad_mode: str,
     magnitudes: bool,
+    logarithm: Logarithm | None = None,
 ) -> Tensor:
     """Energies of some frames of waveforms, by the kernel.
 
@@ -252,6 +274,7 @@ def energy(
         left: samples of padding at either end.
         pad_mode: "constant" (zeros) or "reflect".
         magnitudes: whether the bins are magnitudes, not powers.
+        logarithm: what is taken of the energies; its share of a clip's peak is left out.
     Returns:
         Shape (clips, n_bins, frames).
     """
@@ -268,6 +291,7 @@ def energy(
         filterbank = filterbank.contiguous()
         groups = filterbank[:, :-1].unflatten(1, (-1, constants["STEPS"] * constants["P"]))
         occupied = (groups != 0).any(dim=-1).view(torch.uint8)
+    taken = logarithm or Logarithm(0.0)
     if pad_mode == "reflect" and time <= left:
         pad_mode = "reflect, repeatedly"
     with torch.cuda.device_of(waveform):
@@ -286,8 +310,13 @@ def energy(
             n_frames=len(frames),
             n_frame_tiles=n_frame_tiles,
             n_bins=n_bins,
+            per_octave=taken.per_octave,
+            offset=taken.offset,
+            floor=taken.floor,
+            shift=taken.shift,
             PADDING=pad_mode,
             MAGNITUDE=magnitudes,
+            LOGARITHM=logarithm is not None,
             **constants,
             num_warps=N_WARPS,
         )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiocls.functional.lanes import kernels, share
+from audiocls.functional.lane_threads import kernels, share
 
 
 def lane_pcen(

@@ -6,11 +6,8 @@ it is fed. This is for the processor, and without gradients but those of the fil
 `stft`. The numbers are the same but for the order of sums.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
-from itertools import pairwise
-from threading import Thread
-from types import ModuleType
+import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,25 +15,19 @@ import torch
 from torch import Tensor
 
 from audiocls.functional.framing import PadMode, n_frames, window_in_frame
+from audiocls.functional.lane_logarithm import lane_logarithm
+from audiocls.functional.lane_threads import kernels, share
+from audiocls.functional.scaling import Logarithm
 
 _LARGEST_FACTOR = 13  # of half a frame's length; a stage of a larger one would take longer than what it replaces
-_TILES_PER_THREAD = 16  # at least, about a tenth of a millisecond: what starting a thread takes
-
-
-@cache
-def kernels() -> ModuleType:
-    """`lane_kernels`, imported when it is first needed: numba takes half a second."""
-    from audiocls.functional import lane_kernels  # noqa: PLC0415
-
-    return lane_kernels
 
 
 class FilterGroups(NamedTuple):
-    """A filterbank four filters at a time, from the first bin that any of them takes from to the last."""
+    """A filterbank two filters and two bins at a time, from the first bin that either takes from to the last."""
 
-    first: np.ndarray  # (groups,), the first bin of each
-    offset: np.ndarray  # (groups + 1,), where each one's weights begin, and where the last one's end
-    weight: np.ndarray  # (bins of all groups, one after another, times four,), float32
+    first: np.ndarray  # (pairs of filters,), the first bin of each
+    offset: np.ndarray  # (pairs of filters + 1,), where each one's pairs of bins begin, and where the last one's end
+    weight: np.ndarray  # (pairs of bins of all pairs of filters, times bins, times filters,), float32
     n_filters: int
 
 
@@ -46,10 +37,10 @@ def filter_groups(weight: Tensor) -> FilterGroups:
     Args:
         weight: shape (n_filters, n_freqs), in main memory.
     Returns:
-        First bins, offsets and weights of groups of four neighbouring filters.
+        First bins, offsets and weights of pairs of neighbouring filters.
 
-    >>> filter_groups(torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 0.0]])).weight
-    array([1., 0., 0., 0., 2., 0., 0., 0.], dtype=float32)
+    >>> filter_groups(torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]])).weight
+    array([1., 0., 2., 3.], dtype=float32)
     """
     first, offset, packed = kernels().grouped(weight.detach().to(torch.float32).contiguous().numpy())
     return FilterGroups(first, offset, packed, len(weight))
@@ -79,6 +70,7 @@ def lane_energy(
     pad_mode: PadMode = "constant",
     power: float = 2.0,
     groups: FilterGroups | None = None,
+    logarithm: Logarithm | None = None,
 ) -> Tensor:
     """Power (or magnitude) of the short-time Fourier transform, through a filterbank where there is one.
 
@@ -95,6 +87,7 @@ def lane_energy(
         pad_mode: what stands outside the clip where `center` needs it: "constant" (zeros) or "reflect".
         power: 2.0 for power, 1.0 for magnitude.
         groups: what `filter_groups` makes of the filterbank, if that is at hand.
+        logarithm: what is taken of the energies at the end; each waveform[i] is a clip to it.
     Returns:
         Shape (..., n_bins, frames), float32.
     Raises:
@@ -117,8 +110,8 @@ def lane_energy(
     if center and pad_mode not in ("constant", "reflect"):
         raise ValueError(f"pad_mode must be 'constant' or 'reflect', got {pad_mode!r}")
     frames = _Frames(
-        waveform.detach().contiguous(),
-        window_in_frame(window.detach().to(torch.float32), n_fft).contiguous(),
+        waveform.detach().contiguous().numpy(),
+        window_in_frame(window.detach().to(torch.float32), n_fft).contiguous().numpy(),
         hop_length,
         n_frames(waveform.shape[-1], n_fft=n_fft, hop_length=hop_length, center=center),
         n_fft // 2 if center else 0,
@@ -126,18 +119,19 @@ def lane_energy(
         power == 1.0,
     )
     if filterbank is None:
-        return frames.energies(None)[0]
-    if torch.is_grad_enabled() and filterbank.requires_grad:
+        energy = frames.energies(None)[0]
+    elif torch.is_grad_enabled() and filterbank.requires_grad:
         energy: Any = _Differentiable.apply(filterbank, frames)
-        return energy
-    return frames.energies(groups or filter_groups(filterbank), powers=False)[1]
+    else:
+        energy = frames.energies(groups or filter_groups(filterbank), powers=False)[1]
+    return energy if logarithm is None else lane_logarithm(energy, logarithm, in_place=True)
 
 
 class _Frames(NamedTuple):
     """Waveforms (..., time), and how frames are taken from them."""
 
-    waveform: Tensor
-    window: Tensor  # (n_fft,)
+    samples: np.ndarray  # (..., time)
+    window: np.ndarray  # (n_fft,), float32
     hop_length: int
     number: int  # of each clip
     left: int  # samples that stand before a clip and after it
@@ -145,21 +139,22 @@ class _Frames(NamedTuple):
     magnitude: bool
 
     def energies(self, groups: FilterGroups | None, *, powers: bool = True) -> tuple[Tensor, Tensor]:
-        """The bins of the transform (..., n_freqs, frames) and the filterbank's; empty what is not there."""
-        n_fft, leading = len(self.window), self.waveform.shape[:-1]
+        """The bins of the transform (..., n_freqs, frames) and the filterbank's; no bins of what is not wanted."""
+        leading, n_fft = self.samples.shape[:-1], len(self.window)
+        n_clips = math.prod(leading)
         n_frames = max(self.number, kernels().N_LANES)  # clips of less than a tile get silence after them
         first, offset, weight, n_filters = groups or _NO_FILTERS
-        unfiltered = torch.empty(*leading, n_fft // 2 + 1 if powers else 0, n_frames, dtype=torch.float32)
-        filtered = torch.empty(*leading, n_filters, n_frames, dtype=torch.float32)
-        arrays = (numbers.numpy() for numbers in (self.waveform, unfiltered, filtered))
-        samples, *filled = (array.reshape(leading.numel(), *array.shape[len(leading) :]) for array in arrays)
-        read = (samples, self.window.numpy(), self.hop_length, self.left, self.mirrored)
+        made, filled = [], []
+        for n_bins in (n_fft // 2 + 1 if powers else 0, n_filters):
+            energy = torch.empty(*leading, n_bins, n_frames, dtype=torch.float32)
+            made.append(energy if self.number == n_frames else energy[..., : self.number])
+            filled.append(energy.numpy().reshape(n_clips, n_bins, n_frames))
+        samples = self.samples.reshape(n_clips, self.samples.shape[-1])
+        read = (samples, self.window, self.hop_length, self.left, self.mirrored)
         settings = (*read, *_transform(n_fft), self.magnitude)
-        n_tiles = leading.numel() * -(-n_frames // kernels().N_LANES)
+        n_tiles = n_clips * -(-n_frames // kernels().N_LANES)
         share(kernels().energies, (*settings, first, offset, weight, *filled), n_tiles)
-        if self.number < n_frames:
-            return unfiltered[..., : self.number], filtered[..., : self.number]
-        return unfiltered, filtered
+        return made[0], made[1]
 
 
 class _Differentiable(torch.autograd.Function):
@@ -177,18 +172,6 @@ class _Differentiable(torch.autograd.Function):
         grad, powers = (numbers.reshape(-1, *numbers.shape[-2:]) for numbers in (grad, powers))
         # Not in place, so that this can be differentiated once more.
         return torch.addbmm(grad.new_zeros(grad.shape[1], powers.shape[1]), grad, powers.transpose(1, 2)), None
-
-
-def share(kernel: Callable[..., None], arguments: Sequence[object], n_tiles: int) -> None:
-    """All tiles, shared out among as many threads as torch uses."""
-    n_threads = max(min(torch.get_num_threads(), n_tiles // _TILES_PER_THREAD), 1)
-    ends = [n_tiles * i // n_threads for i in range(n_threads + 1)]
-    others = [Thread(target=kernel, args=(*arguments, *part)) for part in pairwise(ends[1:])]
-    for thread in others:
-        thread.start()
-    kernel(*arguments, ends[0], ends[1])
-    for thread in others:
-        thread.join()
 
 
 @lru_cache(maxsize=32)

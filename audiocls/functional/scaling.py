@@ -1,13 +1,92 @@
 """Scales of amplitude: PCM to float, power to decibel, power to logarithm.
 
+Decibel and logarithm are one formula with other numbers, `Logarithm`, which kernels take where they make the power.
+
 The decibel follows librosa.power_to_db, with the floor of `top_db` set by each clip alone, so that a clip's numbers do
 not depend on the batch it is in. Slow gain control (PCEN) is not a scale and is not here.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Logarithm(NamedTuple):
+    """per_octave * log2(max(power + offset, floor)) - shift.
+
+    Attributes:
+        per_octave: what a factor of two is worth.
+        offset: added to the power, in its units.
+        floor: what is below counts as this much, positive.
+        share: of the largest number of a clip, which is its floor where that is higher.
+        shift: taken off at the end.
+    """
+
+    per_octave: float
+    offset: float = 0.0
+    floor: float = torch.finfo(torch.float32).tiny
+    share: float = 0.0
+    shift: float = 0.0
+
+
+def natural_logarithm(offset: float) -> Logarithm:
+    """log(power + offset), as `log_offset`.
+
+    >>> take_logarithm(torch.zeros(1), natural_logarithm(1.0))
+    tensor([0.])
+    """
+    return Logarithm(math.log(2), offset)
+
+
+def decibel(*, ref: float = 1.0, amin: float = 1e-10, top_db: float | None = None) -> Logarithm:
+    """10 log10(power / ref), as `power_to_db`, which says what the numbers are.
+
+    Raises:
+        ValueError: if `ref` or `amin` is not positive, or `top_db` is negative.
+
+    >>> take_logarithm(torch.tensor([100.0]), decibel())
+    tensor([20.])
+    """
+    if amin <= 0:
+        raise ValueError(f"amin must be positive, got {amin}: the logarithm of zero has no value")
+    if ref <= 0:
+        raise ValueError(f"ref must be positive, got {ref}: it is the power that stands for 0 dB")
+    if top_db is not None and top_db < 0:
+        raise ValueError(f"top_db must be at least 0 dB or None, got {top_db}")
+    share = 0.0 if top_db is None else 10.0 ** (-top_db / 10)
+    shift = 10 * math.log10(max(amin, ref))
+    return Logarithm(10 * math.log10(2), floor=amin, share=share, shift=shift)
+
+
+def take_logarithm(power: Tensor, logarithm: Logarithm) -> Tensor:
+    """The logarithm of power; at the floor the value is constant and the gradient zero.
+
+    Args:
+        power: non-negative, shape (..., channels, freq, frames); the last three dimensions (or all, if there are fewer)
+            are one clip.
+        logarithm: which one.
+    Returns:
+        Same shape and dtype.
+
+    >>> take_logarithm(torch.tensor([1.0, 8.0]), Logarithm(per_octave=1.0))
+    tensor([0., 3.])
+    """
+    if power.dtype in (torch.float16, torch.bfloat16):  # where a floor 80 dB down is zero, or off by 0.02 dB
+        return take_logarithm(power.float(), logarithm).to(power.dtype)
+    per_octave, offset, least, share, shift = logarithm
+    if offset >= least and not share:  # which is the floor then
+        return (power + offset).log2_().mul_(per_octave).sub_(shift)
+    power = power + offset if offset else power
+    floor: float | Tensor = least
+    if share:
+        clip_dims = tuple(range(max(power.ndim - 3, 0), power.ndim))
+        floor = (power.amax(dim=clip_dims, keepdim=True) * share).clamp(min=least)
+    # The larger of both by a sum: a comparison takes as long as the logarithm, and the way back would need two more.
+    # In place, for every copy costs as much again.
+    taken = ((power - floor).relu_() + floor).log2_().mul_(per_octave)
+    return taken.sub_(shift) if shift else taken
 
 
 def pcm_to_float(waveform: Tensor) -> Tensor:
@@ -62,22 +141,7 @@ def power_to_db(power: Tensor, *, ref: float = 1.0, amin: float = 1e-10, top_db:
     >>> power_to_db(torch.tensor([[1.0, 0.1, 1e-12]]), top_db=80.0)
     tensor([[  0., -10., -80.]])
     """
-    if amin <= 0:
-        raise ValueError(f"amin must be positive, got {amin}: the logarithm of zero has no value")
-    if ref <= 0:
-        raise ValueError(f"ref must be positive, got {ref}: it is the power that stands for 0 dB")
-    if top_db is not None and top_db < 0:
-        raise ValueError(f"top_db must be at least 0 dB or None, got {top_db}")
-    if power.dtype in (torch.float16, torch.bfloat16):  # where a floor 80 dB down is zero, or off by 0.02 dB
-        return power_to_db(power.float(), ref=ref, amin=amin, top_db=top_db).to(power.dtype)
-    floor: float | Tensor = amin
-    if top_db is not None:
-        clip_dims = tuple(range(max(power.ndim - 3, 0), power.ndim))
-        floor = (power.amax(dim=clip_dims, keepdim=True) * 10.0 ** (-top_db / 10)).clamp(min=amin)
-    # The larger of both by a sum: a comparison takes as long as the logarithm, and the way back would need two more.
-    # In place, for every copy costs as much again.
-    decibel = ((power - floor).relu_() + floor).log10_().mul_(10.0)
-    return decibel if max(amin, ref) == 1.0 else decibel.sub_(10.0 * math.log10(max(amin, ref)))
+    return take_logarithm(power, decibel(ref=ref, amin=amin, top_db=top_db))
 
 
 def log_offset(power: Tensor, offset: float | Tensor) -> Tensor:

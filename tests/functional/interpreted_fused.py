@@ -254,12 +254,67 @@ def test_is_an_operator_as_torch_wants_it(learnt: bool) -> None:
     window = functional.window("hann", 256).requires_grad_(learnt)
     weight = mel(256, 10).requires_grad_(learnt) if learnt else None
     waveform = torch.randn(2, 1, 700, requires_grad=learnt)
-    torch.library.opcheck(fused._energy, (waveform, window, weight, 77, True, True, not learnt))
+    taken = None if learnt else list(functional.decibel(top_db=80.0))
+    torch.library.opcheck(fused._energy, (waveform, window, weight, 77, True, True, not learnt, taken))
     pcm = (waveform.detach() * 1000).to(torch.int16)
-    torch.library.opcheck(fused._energy, (pcm, window, weight, 77, False, False, not learnt))
+    torch.library.opcheck(fused._energy, (pcm, window, weight, 77, False, False, not learnt, taken))
+
+
+@pytest.mark.parametrize(
+    "logarithm",
+    [
+        functional.natural_logarithm(1e-6),
+        functional.decibel(ref=0.1),
+        functional.decibel(amin=1e-5, top_db=30.0),
+        functional.decibel(top_db=0.0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("filtered", [True, False], ids=["filtered", "spectrum"])
+def test_a_logarithm_of_the_energies(filtered: bool, logarithm: functional.Logarithm) -> None:
+    waveform, weight, given = clips(1200)[1:].view(2, 2, 1200), mel(256, 20) if filtered else None, settings(256, 100)
+    expected = functional.take_logarithm(fused_energy(waveform, weight, **given), logarithm)
+    ours = fused_energy(waveform, weight, **given, logarithm=logarithm)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=2e-5)
+    assert len(ours[1].unique()) > 1 or logarithm.share == 1  # a clip holds silence in one of its channels
+
+
+def test_a_logarithm_leaves_gradients_what_they_are() -> None:
+    waveform, weight = torch.randn(2, 1, 700), mel(256, 20).requires_grad_()
+    given, logarithm = settings(256, 100), functional.natural_logarithm(1e-3)
+    results = []
+    for taken in (
+        fused_energy(waveform, weight, **given, logarithm=logarithm),
+        functional.take_logarithm(plain(waveform, weight, **given), logarithm),
+    ):
+        results.append((taken, *torch.autograd.grad(taken.square().sum(), weight)))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-4)
+    assert_same_gradient(results[0][1], results[1][1])
+
+
+def test_a_logarithm_holds_no_energies_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from audiocls.functional import fused_kernels
+
+    made, energy = [], fused_kernels.energy
+    monkeypatch.setattr(
+        fused_kernels, "energy", lambda *given, **others: made.append(energy(*given, **others)) or made[0]
+    )
+    given = settings(256, 100, logarithm=functional.decibel(top_db=80.0))
+    ours = fused_energy(torch.randn(2, 1, 700), mel(256, 20), **given)
+    assert ours.data_ptr() == made[0].data_ptr()
+
+
+def test_nan_stays_nan_through_a_logarithm() -> None:
+    waveform, given = torch.randn(2, 700), settings(256, 100)
+    waveform[1, 10] = torch.nan
+    ours = fused_energy(waveform, mel(256, 20), **given, logarithm=functional.decibel())
+    assert ours[0].isfinite().all()
+    assert ours[1, :, 0].isnan().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.int16])
+@pytest.mark.parametrize("logarithmic", [False, True])
 @pytest.mark.parametrize(("n_bins", "power"), [(None, 1.0), (20, 2.0)])
-def test_its_own_trial_finds_no_fault(dtype: torch.dtype, n_bins: int | None, power: float) -> None:
-    assert functional.fused_fault(torch.device("cpu"), dtype, 256, n_bins, "reflect", power) is None
+def test_its_own_trial_finds_no_fault(dtype: torch.dtype, logarithmic: bool, n_bins: int | None, power: float) -> None:
+    given = torch.device("cpu"), dtype, 256, n_bins, "reflect", power
+    assert functional.fused_fault(*given, logarithmic=logarithmic) is None

@@ -237,13 +237,14 @@ def compiled(n_fft: int, n_bins: int | None, *, sample: str, padding: str, capab
     from audiocls.functional import fused_kernels
 
     kernel = fused_kernels.energy_kernel
-    constants = {**fused_kernels.settings(n_fft, n_bins), "PADDING": padding, "MAGNITUDE": False}
+    constants = {**fused_kernels.settings(n_fft, n_bins), "PADDING": padding, "MAGNITUDE": False, "LOGARITHM": True}
     if n_bins is None:
         constants |= {"filterbank": None, "occupied": None}
     pointers = dict.fromkeys(("window", "stage1", "twiddle", "stage2", "half", "filterbank", "out"), "*fp32")
     pointers |= {"waveform": f"*{sample}", "occupied": "*u8"}
-    names = kernel.arg_names
-    signature = {name: "constexpr" if name in constants else pointers.get(name, "i32") for name in names}
+    numbers = dict.fromkeys(("per_octave", "offset", "floor", "shift"), "fp32")
+    names, kinds = kernel.arg_names, pointers | numbers
+    signature = {name: "constexpr" if name in constants else kinds.get(name, "i32") for name in names}
     aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in pointers if name not in constants}
     return triton.compile(
         ASTSource(kernel, signature, constexprs=constants, attrs=aligned),
@@ -278,6 +279,9 @@ def test_kernel_on_a_gpu(n_fft: int, pad_mode: str, time: int) -> None:
         with torch.no_grad():
             again = fused_energy(waveform, weight, **given)
             assert torch.equal(again, results[0][0])
+            for logarithm in (functional.natural_logarithm(1e-3), functional.decibel(amin=1e-3, top_db=30.0)):
+                taken = fused_energy(waveform, weight, **given, logarithm=logarithm)
+                torch.testing.assert_close(taken, functional.take_logarithm(again, logarithm), rtol=0, atol=2e-5)
             pcm = (waveform * 32768).to(torch.int16)
             assert torch.equal(fused_energy(pcm, weight, **given), fused_energy(pcm / 32768, weight, **given))
             if not n_mels:
@@ -294,20 +298,20 @@ def no_trial_yet() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_trial_yet")
 def test_a_kernel_that_is_off_or_does_not_run_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def trial(kernel: Callable[[Any, Tensor | None], Tensor]) -> str | None:
+    def trial(kernel: Callable[..., Tensor]) -> str | None:
         monkeypatch.setattr(fused._Frames, "by_kernel", kernel)
         fused._fault.cache_clear()
         return functional.fused_fault(torch.device("cpu"), torch.int16, 512, 10, "reflect", 2.0)
 
-    def right(frames: Any, filterbank: Tensor | None) -> Tensor:
+    def right(frames: Any, filterbank: Tensor | None, **_: Any) -> Tensor:
         assert filterbank is not None
         return filterbank @ frames.measure(frames.spectrum())
 
-    def broken(frames: Any, filterbank: Tensor | None) -> Tensor:
+    def broken(frames: Any, filterbank: Tensor | None, **_: Any) -> Tensor:
         raise RuntimeError("PassManager::run failed\nand more")
 
     assert trial(right) is None
-    off = trial(lambda frames, filterbank: right(frames, filterbank) * (1 + 3e-5))
+    off = trial(lambda frames, filterbank, **_: right(frames, filterbank) * (1 + 3e-5))
     assert off is not None
     assert re.fullmatch(r"path 'fused' is off by 3\.\de-05 of the peak on cpu: set path to 'fft'", off)
     assert trial(broken) == "path 'fused' does not run on cpu (PassManager::run failed): set path to 'fft'"
