@@ -19,9 +19,9 @@ from audiocls.frontends.compression import Compression
 from audiocls.frontends.eager import is_eager_on_cpu
 from audiocls.frontends.normalization import Normalization
 
-_BACKENDS: Any = torch.backends  # its stubs know half of these names
-_ON_CUDA = (_BACKENDS.cuda.matmul, _BACKENDS.cudnn.conv)
-_ELSEWHERE = (_BACKENDS.mkldnn.matmul, _BACKENDS.mkldnn.conv)
+# What `torch.backends.cuda.matmul.fp32_precision` and its like ask and set, each in another roundabout way.
+_precision_of, _set_precision = torch._C._get_fp32_precision_getter, torch._C._set_fp32_precision_setter
+_AS_IT_IS = nullcontext()
 
 
 class Frontend(nn.Module, ABC):
@@ -67,6 +67,16 @@ class Frontend(nn.Module, ABC):
         Returns:
             Shape (batch, channels, n_bins, n_frames(time)), float32, non-negative.
         """
+
+    def compressed(self, waveform: Tensor) -> Tensor:
+        """Energies of the bins, compressed: here one after the other, where a kernel can do both in one pass.
+
+        Args:
+            waveform: as of `energy`.
+        Returns:
+            Shape (batch, n_maps * channels, n_bins, n_frames(time)), float32.
+        """
+        return self.compression(self.energy(waveform))
 
     @property
     def takes_pcm(self) -> bool:
@@ -141,9 +151,9 @@ class Frontend(nn.Module, ABC):
         _check_waveform(waveform)
         as_it_is = waveform.dtype == torch.int16 and self.takes_pcm
         with _full_float32("cpu" if waveform.is_cpu else waveform.device.type):
-            energy = self.energy(waveform if as_it_is else functional.pcm_to_float(waveform))
-            _check_finite(energy, waveform)
-            return self.normalization(self.compression(energy))
+            spectrogram = self.compressed(waveform if as_it_is else functional.pcm_to_float(waveform))
+            _check_finite(spectrogram, waveform)
+            return self.normalization(spectrogram)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Frontend":
         """What `.to()`, `.half()`, `.cuda()` go through: follows to another device, not to another dtype."""
@@ -174,12 +184,13 @@ def _check_waveform(waveform: Tensor) -> None:
         raise ValueError(f"waveform must be (batch, channels, time), got shape {tuple(waveform.shape)}: use {cure}")
 
 
-def _check_finite(energy: Tensor, waveform: Tensor) -> None:
-    """Raise for a waveform that holds nan or infinity.
+def _check_finite(spectrogram: Tensor, waveform: Tensor) -> None:
+    """Raise for a waveform that holds nan or infinity, before a normalisation learns from it.
 
-    One sum of the energies, which are few beside the samples, tells. A graph cannot ask, and a GPU would have to wait.
+    One sum of the spectrogram, which is small beside the samples, tells. A graph cannot ask, and a GPU would have to
+    wait.
     """
-    if not (waveform.is_floating_point() and is_eager_on_cpu(waveform)) or energy.detach().sum().isfinite():
+    if not (waveform.is_floating_point() and is_eager_on_cpu(waveform)) or spectrogram.detach().sum().isfinite():
         return
     bad = (~waveform.detach().isfinite()).flatten(start_dim=1).any(dim=1).nonzero().flatten().tolist()
     if bad:  # else it is a parameter that has gone astray, which the loss shows
@@ -193,24 +204,25 @@ def _full_float32(device_type: str) -> AbstractContextManager[Any]:
     """Autocast off, products and convolutions in full float32, not TensorFloat-32 or bfloat16, as long as it lasts."""
     if torch.compiler.is_compiling():  # the rest are settings of the process: a graph can neither read nor write them
         return _autocast_off(device_type)
-    products = _ON_CUDA if device_type == "cuda" else _ELSEWHERE
-    reduced = [kind for kind in products if kind.fp32_precision in ("tf32", "bf16")]
-    casts = is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    backend = "cuda" if device_type == "cuda" else "mkldnn"
+    reduced = [kind for kind in ("matmul", "conv") if _precision_of(backend, kind) in ("tf32", "bf16")]
     # As a rule there is nothing to do, and entering and leaving contexts takes longer than to see that.
-    return _raised(device_type, reduced) if reduced or casts else nullcontext()
+    if not reduced and not torch._C._is_any_autocast_enabled():
+        return _AS_IT_IS
+    return _raised(device_type, backend, reduced)
 
 
 @contextmanager
-def _raised(device_type: str, reduced: Sequence[Any]) -> Iterator[None]:
-    precisions = [kind.fp32_precision for kind in reduced]
+def _raised(device_type: str, backend: str, reduced: Sequence[str]) -> Iterator[None]:
+    precisions = [_precision_of(backend, kind) for kind in reduced]
     for kind in reduced:
-        kind.fp32_precision = "ieee"
+        _set_precision(backend, kind, "ieee")
     try:
         with _autocast_off(device_type):
             yield
     finally:
         for kind, precision in zip(reduced, precisions, strict=True):
-            kind.fp32_precision = precision
+            _set_precision(backend, kind, precision)
 
 
 def _autocast_off(device_type: str) -> AbstractContextManager[Any]:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from audiocls import functional
 from audiocls.frontends.eager import has_tangent, is_eager_on_cpu, is_plain
 
-_N_LANES = 16  # numbers of a clip from which on they are taken side by side
 _SMALLEST = torch.finfo(torch.float32).tiny  # of normal numbers
 
 
@@ -26,6 +25,15 @@ class Compression(nn.Module):
     def __init__(self, n_bins: int) -> None:
         super().__init__()
         self.n_bins = n_bins
+
+    @property
+    def logarithm(self) -> functional.Logarithm | None:
+        """What this begins with, where it is a logarithm that is not learnt: a kernel may take it with the energies."""
+        return None
+
+    def after_logarithm(self, taken: Tensor) -> Tensor:
+        """What this does to the `logarithm` of energies (batch, channels, bins, frames) that is already taken."""
+        return taken
 
 
 class NoCompression(Compression):
@@ -60,9 +68,21 @@ class Log(Compression):
             raise ValueError(f"offset must be positive, got {offset}: the logarithm of zero has no value")
         self.offset = PositivePerBin(n_bins, offset, learnable=learnable)
 
+    @property
+    def logarithm(self) -> functional.Logarithm | None:
+        """All of it, where the offset is fixed and no subclass compresses otherwise."""
+        own = type(self).forward is Log.forward
+        fixed = self.offset.log_ratio is None and self.offset.start >= _SMALLEST
+        return functional.natural_logarithm(self.offset.start) if own and fixed else None
+
     def forward(self, energy: Tensor) -> Tensor:
         """Compress energies (batch, channels, n_bins, frames); the shape stays."""
-        return functional.log_offset(energy, self.offset())
+        offset = self.offset()
+        if not _fits_lanes(energy, self.offset.start) or (isinstance(offset, Tensor) and has_tangent(offset)):
+            return functional.log_offset(energy, offset)
+        if isinstance(offset, Tensor):  # which comes to the same, bit by bit, as one that is fixed
+            energy, offset = energy + offset.unsqueeze(-1), 0.0
+        return functional.lane_logarithm(energy, functional.natural_logarithm(offset))
 
 
 class Log1p(Compression):
@@ -109,16 +129,21 @@ class Decibel(Compression):
 
     def __init__(self, n_bins: int, *, ref: float = 1.0, amin: float = 1e-10, top_db: float | None = 80.0) -> None:
         super().__init__(n_bins)
-        functional.power_to_db(torch.ones(1), ref=ref, amin=amin, top_db=top_db)  # raises now, not at the first batch
+        self._decibel = functional.decibel(ref=ref, amin=amin, top_db=top_db)
         self.ref = ref
         self.amin = amin
         self.top_db = top_db
 
+    @property
+    def logarithm(self) -> functional.Logarithm | None:
+        """All of it, unless a subclass compresses otherwise."""
+        own = type(self).forward is Decibel.forward
+        return self._decibel if own and self.amin >= _SMALLEST else None
+
     def forward(self, energy: Tensor) -> Tensor:
         """Compress energies (batch, channels, n_bins, frames); the shape stays."""
-        quick = _fits_lanes(energy, self.amin) and energy.numel() >= _N_LANES * len(energy)
-        convert = functional.lane_power_to_db if quick else functional.power_to_db
-        return convert(energy, ref=self.ref, amin=self.amin, top_db=self.top_db)
+        quick = _fits_lanes(energy, self.amin)
+        return (functional.lane_logarithm if quick else functional.take_logarithm)(energy, self._decibel)
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""

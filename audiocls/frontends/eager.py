@@ -1,8 +1,12 @@
-"""Whether a call may look at numbers and write into buffers: on a processor, untraced, without gradients."""
+"""Whether a call may look at numbers and write into buffers: on a processor, untraced, without gradients or hooks."""
+
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
+
+_MODULES: Any = nn.modules.module  # its stubs do not know all that is asked here
 
 
 def is_eager_on_cpu(*tensors: Tensor) -> bool:
@@ -14,7 +18,7 @@ def is_eager_on_cpu(*tensors: Tensor) -> bool:
     return (
         all(tensor.is_cpu and type(tensor) is Tensor for tensor in tensors)  # not fake, wrapped or distributed ones
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        and not torch._C._is_tracing()
         # no public name tells vmap, grad and jvp, nor a mode that sees every operation, such as a counter of flops
         and not torch._C._are_functorch_transforms_active()
         and not torch._C._len_torch_dispatch_stack()
@@ -39,3 +43,15 @@ def has_tangent(tensor: Tensor) -> bool:
     False
     """
     return forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def has_hooks(*modules: nn.Module) -> bool:
+    """Whether something waits for calls of modules, so that these may not be left out; pruning, too, works by that.
+
+    >>> has_hooks(nn.Identity())
+    False
+    """
+    return _MODULES._has_any_global_hook() or any(
+        module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks
+        for module in modules
+    )

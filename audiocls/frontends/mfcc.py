@@ -13,6 +13,7 @@ from torch import Tensor
 
 from audiocls import functional
 from audiocls.frontends.compression import Compression, Decibel
+from audiocls.frontends.eager import has_hooks
 from audiocls.frontends.filterbank import Filterbank
 from audiocls.frontends.normalization import BatchNormBins, Normalization
 from audiocls.frontends.spectral import SpectralFrontend
@@ -60,9 +61,23 @@ class Cepstrum(Compression):
             kernels[order - 1] = functional.delta_kernel(delta_width, order)
         self.register_buffer("kernels", kernels, persistent=False)
 
+    @property
+    def logarithm(self) -> functional.Logarithm | None:
+        """That of the bands, unless a subclass compresses otherwise."""
+        own = type(self).forward is Cepstrum.forward and not has_hooks(self.bands)
+        return self.bands.logarithm if own else None
+
     def forward(self, energy: Tensor) -> Tensor:
         """Energies (batch, channels, n_bands, frames) to coefficients (batch, channels, n_bins, frames)."""
-        coefficients = F.linear(self.bands(energy).transpose(-1, -2), self.matrix).transpose(-1, -2)
+        return self._coefficients(self.bands(energy))
+
+    def after_logarithm(self, taken: Tensor) -> Tensor:
+        """Logarithms of bands (batch, channels, n_bands, frames) to coefficients (batch, channels, n_bins, frames)."""
+        return self._coefficients(self.bands.after_logarithm(taken))
+
+    def _coefficients(self, bands: Tensor) -> Tensor:
+        """The cosine transform of compressed bands, and its slopes."""
+        coefficients = F.linear(bands.transpose(-1, -2), self.matrix).transpose(-1, -2)
         derivatives = [functional.local_slope(coefficients, kernel) for kernel in self.kernels]
         return torch.cat((coefficients, *derivatives), dim=-2) if derivatives else coefficients
 

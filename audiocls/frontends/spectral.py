@@ -45,6 +45,12 @@ class SpectralFrontend(Frontend):
             return self.spectrum.through(waveform, self.filterbank)
         return self.filterbank(self.spectrum(waveform))
 
+    def compressed(self, waveform: Tensor) -> Tensor:
+        """Waveform (batch, channels, time) to compressed energies (batch, channels, n_bins, frames)."""
+        if isinstance(self.filterbank, Filterbank) and type(self).energy is SpectralFrontend.energy:
+            return self.spectrum.through(waveform, self.filterbank, self.compression)
+        return super().compressed(waveform)
+
     @property
     def takes_pcm(self) -> bool:
         """Whether the spectrum, which reads int16 as it is, is the first to see the waveform."""

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from audiocls import functional
-from audiocls.frontends.eager import has_tangent, is_plain
+from audiocls.frontends.compression import Compression
+from audiocls.frontends.eager import has_hooks, has_tangent, is_plain
 from audiocls.frontends.filterbank import Filterbank
 from audiocls.frontends.window import LearnableWindow, Window
 from audiocls.functional import PadMode, WindowSpec
@@ -101,13 +102,18 @@ class Spectrum(nn.Module):
         power = self._dense(clips, window) if self.path == "matmul" else self._fast(clips, window)
         return (functional.magnitude(power) if self.power == 1.0 else power).unflatten(0, waveform.shape[:-1])
 
-    def through(self, waveform: Tensor, filterbank: Filterbank) -> Tensor:
+    def through(self, waveform: Tensor, filterbank: Filterbank, compression: Compression | None = None) -> Tensor:
         """Waveform (batch, channels, time) to energies (batch, channels, n_bins, frames) of a filterbank.
 
-        The same as `filterbank(spectrum(waveform))`, and quicker where the spectrum need not be kept.
+        The same as `compression(filterbank(spectrum(waveform)))`, and quicker where what is between need not be kept.
         """
-        energy = self._quick(waveform, filterbank)
-        return filterbank(self(waveform)) if energy is None else energy
+        logarithm = None if compression is None or has_hooks(compression) else compression.logarithm
+        energy = None if has_hooks(self, filterbank) else self._quick(waveform, filterbank, logarithm)
+        if energy is None:
+            energy, logarithm = filterbank(self(waveform)), None
+        if compression is None:
+            return energy
+        return compression(energy) if logarithm is None else compression.after_logarithm(energy)
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
@@ -116,29 +122,37 @@ class Spectrum(nn.Module):
             f"pad_mode={self.pad_mode!r}, power={self.power}, path={self.path!r}"
         )
 
-    def _quick(self, waveform: Tensor, filterbank: Filterbank | None = None) -> Tensor | None:
+    def _quick(
+        self,
+        waveform: Tensor,
+        filterbank: Filterbank | None = None,
+        logarithm: functional.Logarithm | None = None,
+    ) -> Tensor | None:
         """The whole way in one kernel, on a GPU or many frames at a time on a processor; None where neither goes."""
-        if self._fuses(waveform, filterbank):
+        weight = None if filterbank is None else filterbank.weight
+        if self._fuses(waveform, filterbank, logarithm is not None):
             window, kernel = self.window(), functional.fused_energy
-        elif self._fits_lanes(waveform, window := self.window(), filterbank):
+        elif self._fits_lanes(waveform, window := self.window(), weight):
             kernel = partial(functional.lane_energy, groups=None if filterbank is None else filterbank.groups)
         else:
             return None
         return kernel(
             waveform,
-            None if filterbank is None else filterbank.weight,
+            weight,
             n_fft=self.n_fft,
             hop_length=self.hop_length,
             window=window,
             center=self.center,
             pad_mode=self.pad_mode,
             power=self.power,
+            logarithm=logarithm,
         )
 
-    def _fuses(self, waveform: Tensor, filterbank: Filterbank | None) -> bool:
+    def _fuses(self, waveform: Tensor, filterbank: Filterbank | None, logarithmic: bool) -> bool:
         """Whether the kernel takes a waveform: it was asked for by name, or nothing was asked for and it can."""
         if self.path == "fused":
-            if reason := functional.why_not_fused(self.n_fft, waveform) or self._fault(waveform, filterbank):
+            reason = functional.why_not_fused(self.n_fft, waveform)
+            if reason := reason or self._fault(waveform, filterbank, logarithmic):
                 raise ValueError(reason)
             return True
         if (
@@ -148,25 +162,26 @@ class Spectrum(nn.Module):
             or functional.why_not_fused(self.n_fft, waveform)
         ):
             return False
-        if fault := self._fault(waveform, filterbank):
+        if fault := self._fault(waveform, filterbank, logarithmic):
             warnings.warn(f"{fault}, as is done now", RuntimeWarning, stacklevel=2)
         return fault is None
 
-    def _fault(self, waveform: Tensor, filterbank: Filterbank | None) -> str | None:
+    def _fault(self, waveform: Tensor, filterbank: Filterbank | None, logarithmic: bool) -> str | None:
         """What a trial of the kernel on this device has shown; a graph and a fake tensor have none to try it on."""
         if torch.compiler.is_compiling() or type(waveform) is not Tensor or not waveform.is_cuda:
             return None
         n_bins = None if filterbank is None else len(filterbank.start)
-        return functional.fused_fault(waveform.device, waveform.dtype, self.n_fft, n_bins, self.pad_mode, self.power)
+        settings = waveform.device, waveform.dtype, self.n_fft, n_bins, self.pad_mode, self.power
+        return functional.fused_fault(*settings, logarithmic=logarithmic)
 
-    def _fits_lanes(self, waveform: Tensor, window: Tensor, filterbank: Filterbank | None) -> bool:
+    def _fits_lanes(self, waveform: Tensor, window: Tensor, weight: Tensor | None) -> bool:
         """Whether many frames may be taken at a time: on a processor, with nothing to trace, and no gradient before."""
         return (
             self.path in (None, "fft")
             and waveform.dtype in (torch.float32, torch.int16)
             and is_plain(waveform, window)
             and functional.fits_lanes(self.n_fft)
-            and not (filterbank is not None and has_tangent(filterbank.weight))
+            and not (weight is not None and has_tangent(weight))
         )
 
     def _fast(self, clips: Tensor, window: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ def test_on_a_gpu_where_the_kernel_is_found_wrong_it_is_left(monkeypatch: pytest
     if reason := fused.why_not_fused(512, pcm):
         pytest.skip(reason)
     fault = "path 'fused' is off by 1.0e-01 of the peak on cuda:0: set path to 'fft'"
-    monkeypatch.setattr(functional, "fused_fault", lambda *_: fault)
+    monkeypatch.setattr(functional, "fused_fault", lambda *_, **__: fault)
     with pytest.warns(RuntimeWarning, match=r"is off by 1\.0e-01 .*, as is done now"):
         ours = build().to("cuda")(pcm)
     assert torch.equal(ours, build(path="fft").to("cuda")(pcm))

@@ -100,6 +100,15 @@ def test_louder_moves_the_first_coefficient_alone() -> None:
     torch.testing.assert_close(change[1:], torch.zeros_like(change[1:]), rtol=0, atol=1e-3)
 
 
+def test_bands_compressed_in_one_pass_or_after_it_give_the_same() -> None:
+    frontend, waveform, seen = MFCC(16000, n_deltas=1, normalization=NoNormalization), torch.randn(2, 1, 8000), []
+    expected = frontend(waveform)
+    assert torch.equal(expected, frontend.compression(frontend.energy(waveform)))
+    frontend.compression.bands.register_forward_hook(lambda *_: seen.append("bands"))
+    assert torch.equal(frontend(waveform), expected)
+    assert seen == ["bands"]
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

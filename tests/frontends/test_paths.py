@@ -10,10 +10,20 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiocls import functional
-from audiocls.frontends import MelSpectrogram, NoCompression, NoNormalization
+from audiocls.frontends import (
+    PCEN,
+    Compression,
+    Decibel,
+    Log,
+    Log1p,
+    MelSpectrogram,
+    NoCompression,
+    NoNormalization,
+)
 from audiocls.frontends.spectrum import Spectrum
 
 SAMPLE_RATE = 16000
@@ -262,3 +272,58 @@ def test_a_front_end_that_changes_the_waveform_is_given_floats() -> None:
     made = Louder(SAMPLE_RATE, compression=NoCompression, normalization=NoNormalization)
     plain = MelSpectrogram(SAMPLE_RATE, compression=NoCompression, normalization=NoNormalization)
     assert_same_energies(made(pcm), 4 * plain(pcm))
+
+
+@pytest.mark.parametrize("compression", [NoCompression, Log, Log1p, Decibel, PCEN])
+@pytest.mark.parametrize(("channels", "learnable"), [(1, False), (2, False), (2, True)])
+def test_compressed_in_one_pass_or_after_it(compression: type[Compression], channels: int, learnable: bool) -> None:
+    frontend, waveform = build(compression=compression, learnable=learnable), sweep(3, channels, 4000)
+    waveform[0] *= 1e-3
+    whole = frontend(waveform.clone().requires_grad_())
+    after = frontend.compression(frontend.energy(waveform))
+    torch.testing.assert_close(frontend(waveform), after, rtol=0, atol=0)
+    torch.testing.assert_close(after, whole, rtol=1e-3, atol=1e-2)  # where energies are 80 dB below the peak
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_decibels_in_one_pass_have_their_gradient(learnable: bool) -> None:
+    frontend, waveform = build(compression=Decibel, learnable=learnable), sweep(2, 1, 4000)
+    frontend(waveform).square().sum().backward() if learnable else frontend(waveform)
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in frontend.parameters())
+
+
+def test_a_compression_of_ones_own_is_called_as_it_is() -> None:
+    class Halved(Decibel):
+        def forward(self, energy: Tensor) -> Tensor:
+            return super().forward(energy) / 2
+
+    waveform = sweep(2, 1, 4000)
+    torch.testing.assert_close(build(compression=Halved)(waveform), build(compression=Decibel)(waveform) / 2)
+
+
+@pytest.mark.parametrize("name", ["spectrum", "filterbank", "compression"])
+def test_a_hook_sees_its_stage_and_changes_no_number(name: str) -> None:
+    frontend, waveform = build(compression=Decibel), sweep(2, 1, 4000)
+    expected, seen = frontend(waveform), []
+    handle = frontend.get_submodule(name).register_forward_hook(lambda *given: seen.append(given[2].shape))
+    torch.testing.assert_close(frontend(waveform), expected, rtol=0, atol=1e-2)
+    assert seen == [(2, 1, 257 if name == "spectrum" else 40, 26)]
+    handle.remove()
+    assert torch.equal(frontend(waveform), expected)
+    assert len(seen) == 1
+
+
+def test_a_hook_for_all_modules_sees_every_stage() -> None:
+    frontend, seen = build(compression=Decibel), []
+    with torch.nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module).__name__)):
+        frontend(sweep(2, 1, 4000))
+    assert {"Spectrum", "Filterbank", "Decibel", "NoNormalization", "MelSpectrogram"} <= set(seen)
+
+
+def test_a_pruned_filterbank_is_the_one_that_is_taken() -> None:
+    frontend, waveform = build(learnable=True), sweep(2, 1, 4000)
+    prune.random_unstructured(frontend.filterbank, "relative_weight", amount=0.5)
+    with torch.no_grad():
+        frontend.filterbank.relative_weight_orig.mul_(2.0)  # as a step does, which the weight follows at a call
+    expected = frontend.spectrum(waveform).transpose(-1, -2) @ frontend.filterbank.weight.T
+    torch.testing.assert_close(frontend(waveform), 2.0 * expected.transpose(-1, -2), rtol=1e-4, atol=1e-5)
