@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audiocls import functional
-from audiocls.frontends.eager import has_tangent, is_eager_on_cpu, is_plain
+from audiocls.frontends.eager import has_hooks, has_tangent, is_eager_on_cpu, is_plain
 
 _SMALLEST = torch.finfo(torch.float32).tiny  # of normal numbers
 
@@ -28,12 +28,12 @@ class Compression(nn.Module):
 
     @property
     def logarithm(self) -> functional.Logarithm | None:
-        """What this begins with, where it is a logarithm that is not learnt: a kernel may take it with the energies."""
+        """All that this does, where it is a logarithm that is not learnt: a GPU's kernel takes it with the energies."""
         return None
 
-    def after_logarithm(self, taken: Tensor) -> Tensor:
-        """What this does to the `logarithm` of energies (batch, channels, bins, frames) that is already taken."""
-        return taken
+    def over(self, energy: Tensor) -> Tensor:
+        """The same of energies in main memory that nothing else holds, and that may be written over."""
+        return self(energy)
 
 
 class NoCompression(Compression):
@@ -70,19 +70,25 @@ class Log(Compression):
 
     @property
     def logarithm(self) -> functional.Logarithm | None:
-        """All of it, where the offset is fixed and no subclass compresses otherwise."""
-        own = type(self).forward is Log.forward
+        """All of it, where the offset is fixed."""
         fixed = self.offset.log_ratio is None and self.offset.start >= _SMALLEST
-        return functional.natural_logarithm(self.offset.start) if own and fixed else None
+        return functional.natural_logarithm(self.offset.start) if fixed and is_all(self, Log) else None
 
     def forward(self, energy: Tensor) -> Tensor:
         """Compress energies (batch, channels, n_bins, frames); the shape stays."""
+        return self._taken(energy)
+
+    def over(self, energy: Tensor) -> Tensor:
+        """The same, in place."""
+        return self._taken(energy, in_place=True) if is_all(self, Log) else self(energy)
+
+    def _taken(self, energy: Tensor, *, in_place: bool = False) -> Tensor:
         offset = self.offset()
         if not _fits_lanes(energy, self.offset.start) or (isinstance(offset, Tensor) and has_tangent(offset)):
             return functional.log_offset(energy, offset)
         if isinstance(offset, Tensor):  # which comes to the same, bit by bit, as one that is fixed
             energy, offset = energy + offset.unsqueeze(-1), 0.0
-        return functional.lane_logarithm(energy, functional.natural_logarithm(offset))
+        return functional.lane_logarithm(energy, functional.natural_logarithm(offset), in_place=in_place)
 
 
 class Log1p(Compression):
@@ -136,14 +142,21 @@ class Decibel(Compression):
 
     @property
     def logarithm(self) -> functional.Logarithm | None:
-        """All of it, unless a subclass compresses otherwise."""
-        own = type(self).forward is Decibel.forward
-        return self._decibel if own and self.amin >= _SMALLEST else None
+        """All of it."""
+        return self._decibel if self.amin >= _SMALLEST and is_all(self, Decibel) else None
 
     def forward(self, energy: Tensor) -> Tensor:
         """Compress energies (batch, channels, n_bins, frames); the shape stays."""
-        quick = _fits_lanes(energy, self.amin)
-        return (functional.lane_logarithm if quick else functional.take_logarithm)(energy, self._decibel)
+        return self._taken(energy)
+
+    def over(self, energy: Tensor) -> Tensor:
+        """The same, in place."""
+        return self._taken(energy, in_place=True) if is_all(self, Decibel) else self(energy)
+
+    def _taken(self, energy: Tensor, *, in_place: bool = False) -> Tensor:
+        if not _fits_lanes(energy, self.amin):
+            return functional.take_logarithm(energy, self._decibel)
+        return functional.lane_logarithm(energy, self._decibel, in_place=in_place)
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
@@ -195,11 +208,19 @@ class PCEN(Compression):
 
     def forward(self, energy: Tensor) -> Tensor:
         """Compress energies (batch, channels, n_bins, frames); the shape stays."""
+        return self._normalized(energy)
+
+    def over(self, energy: Tensor) -> Tensor:
+        """The same, in place."""
+        return self._normalized(energy, in_place=True) if is_all(self, PCEN) else self(energy)
+
+    def _normalized(self, energy: Tensor, *, in_place: bool = False) -> Tensor:
         smooth, alpha, delta, r = self.smooth(), self.alpha(), self.delta(), self.r()
+        settings = {"smooth": smooth, "alpha": alpha, "delta": delta, "eps": self.eps}
         quick = _fits_lanes(energy, self.eps) and is_plain(energy, smooth, alpha, delta)
         if quick and isinstance(r, float) and r == 0.5:
-            return functional.lane_pcen(energy, smooth=smooth, alpha=alpha, delta=delta, eps=self.eps)
-        return functional.pcen(energy, smooth=smooth, alpha=alpha, delta=delta, r=r, eps=self.eps)
+            return functional.lane_pcen(energy, **settings, in_place=in_place)
+        return functional.pcen(energy, r=r, **settings)
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
@@ -267,6 +288,11 @@ class SharePerBin(nn.Module):
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
         return f"start={self.start}, learnable={self.log_ratio is not None}"
+
+
+def is_all(compression: Compression, kind: type[Compression]) -> bool:
+    """Whether a call of a compression is that of its class and nothing more: no subclass's own, and no hook waits."""
+    return type(compression).forward is kind.forward and not has_hooks(compression)
 
 
 def _fits_lanes(energy: Tensor, floor: float) -> bool:

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiocls import functional
-from audiocls.frontends.compression import Compression, Decibel
-from audiocls.frontends.eager import has_hooks
+from audiocls.frontends.compression import Compression, Decibel, is_all
 from audiocls.frontends.filterbank import Filterbank
 from audiocls.frontends.normalization import BatchNormBins, Normalization
 from audiocls.frontends.spectral import SpectralFrontend
@@ -61,19 +60,13 @@ class Cepstrum(Compression):
             kernels[order - 1] = functional.delta_kernel(delta_width, order)
         self.register_buffer("kernels", kernels, persistent=False)
 
-    @property
-    def logarithm(self) -> functional.Logarithm | None:
-        """That of the bands, unless a subclass compresses otherwise."""
-        own = type(self).forward is Cepstrum.forward and not has_hooks(self.bands)
-        return self.bands.logarithm if own else None
-
     def forward(self, energy: Tensor) -> Tensor:
         """Energies (batch, channels, n_bands, frames) to coefficients (batch, channels, n_bins, frames)."""
         return self._coefficients(self.bands(energy))
 
-    def after_logarithm(self, taken: Tensor) -> Tensor:
-        """Logarithms of bands (batch, channels, n_bands, frames) to coefficients (batch, channels, n_bins, frames)."""
-        return self._coefficients(self.bands.after_logarithm(taken))
+    def over(self, energy: Tensor) -> Tensor:
+        """The same, the bands compressed in place."""
+        return self._coefficients(self.bands.over(energy)) if is_all(self, Cepstrum) else self(energy)
 
     def _coefficients(self, bands: Tensor) -> Tensor:
         """The cosine transform of compressed bands, and its slopes."""

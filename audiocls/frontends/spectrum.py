@@ -107,13 +107,11 @@ class Spectrum(nn.Module):
 
         The same as `compression(filterbank(spectrum(waveform)))`, and quicker where what is between need not be kept.
         """
-        logarithm = None if compression is None or has_hooks(compression) else compression.logarithm
-        energy = None if has_hooks(self, filterbank) else self._quick(waveform, filterbank, logarithm)
-        if energy is None:
-            energy, logarithm = filterbank(self(waveform)), None
-        if compression is None:
-            return energy
-        return compression(energy) if logarithm is None else compression.after_logarithm(energy)
+        quick = None if has_hooks(self, filterbank) else self._quick(waveform, filterbank, compression)
+        if quick is not None:
+            return quick
+        energy = filterbank(self(waveform))
+        return energy if compression is None else compression(energy)
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
@@ -123,20 +121,20 @@ class Spectrum(nn.Module):
         )
 
     def _quick(
-        self,
-        waveform: Tensor,
-        filterbank: Filterbank | None = None,
-        logarithm: functional.Logarithm | None = None,
+        self, waveform: Tensor, filterbank: Filterbank | None = None, compression: Compression | None = None
     ) -> Tensor | None:
         """The whole way in one kernel, on a GPU or many frames at a time on a processor; None where neither goes."""
         weight = None if filterbank is None else filterbank.weight
+        logarithm = None if compression is None else compression.logarithm
         if self._fuses(waveform, filterbank, logarithm is not None):
-            window, kernel = self.window(), functional.fused_energy
+            window, kernel = self.window(), partial(functional.fused_energy, logarithm=logarithm)
+            compress = compression if logarithm is None else None
         elif self._fits_lanes(waveform, window := self.window(), weight):
             kernel = partial(functional.lane_energy, groups=None if filterbank is None else filterbank.groups)
+            compress = None if compression is None else compression.over
         else:
             return None
-        return kernel(
+        energy = kernel(
             waveform,
             weight,
             n_fft=self.n_fft,
@@ -145,8 +143,8 @@ class Spectrum(nn.Module):
             center=self.center,
             pad_mode=self.pad_mode,
             power=self.power,
-            logarithm=logarithm,
         )
+        return energy if compress is None else compress(energy)
 
     def _fuses(self, waveform: Tensor, filterbank: Filterbank | None, logarithmic: bool) -> bool:
         """Whether the kernel takes a waveform: it was asked for by name, or nothing was asked for and it can."""

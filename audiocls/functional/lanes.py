@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from audiocls.functional.framing import PadMode, n_frames, window_in_frame
-from audiocls.functional.lane_logarithm import lane_logarithm
 from audiocls.functional.lane_threads import kernels, share
-from audiocls.functional.scaling import Logarithm
 
 _LARGEST_FACTOR = 13  # of half a frame's length; a stage of a larger one would take longer than what it replaces
 
@@ -70,7 +68,6 @@ def lane_energy(
     pad_mode: PadMode = "constant",
     power: float = 2.0,
     groups: FilterGroups | None = None,
-    logarithm: Logarithm | None = None,
 ) -> Tensor:
     """Power (or magnitude) of the short-time Fourier transform, through a filterbank where there is one.
 
@@ -87,7 +84,6 @@ def lane_energy(
         pad_mode: what stands outside the clip where `center` needs it: "constant" (zeros) or "reflect".
         power: 2.0 for power, 1.0 for magnitude.
         groups: what `filter_groups` makes of the filterbank, if that is at hand.
-        logarithm: what is taken of the energies at the end; each waveform[i] is a clip to it.
     Returns:
         Shape (..., n_bins, frames), float32.
     Raises:
@@ -119,12 +115,11 @@ def lane_energy(
         power == 1.0,
     )
     if filterbank is None:
-        energy = frames.energies(None)[0]
-    elif torch.is_grad_enabled() and filterbank.requires_grad:
+        return frames.energies(None)[0]
+    if torch.is_grad_enabled() and filterbank.requires_grad:
         energy: Any = _Differentiable.apply(filterbank, frames)
-    else:
-        energy = frames.energies(groups or filter_groups(filterbank), powers=False)[1]
-    return energy if logarithm is None else lane_logarithm(energy, logarithm, in_place=True)
+        return energy
+    return frames.energies(groups or filter_groups(filterbank), powers=False)[1]
 
 
 class _Frames(NamedTuple):

@@ -153,7 +153,7 @@ def test_the_stage_takes_it_and_gives_the_same(
 ) -> None:
     power, taken = powers(2, 1, 5, 8), []
     ours = stage(power)
-    monkeypatch.setattr(functional, "lane_logarithm", lambda energy, logarithm: taken.append(logarithm) or energy)
+    monkeypatch.setattr(functional, "lane_logarithm", lambda energy, logarithm, **_: taken.append(logarithm) or energy)
     stage(power)
     assert len(taken) == 1
     assert_equal(ours, expected(power))

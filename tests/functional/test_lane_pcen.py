@@ -58,6 +58,16 @@ def test_a_bin_does_not_depend_on_its_neighbours_or_on_threads() -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 40, 33), (4, 2, 64, 100), (1, 1, 5, 9)], ids=str)
+def test_in_place_gives_the_same(shape: tuple[int, ...]) -> None:
+    energy = energies(*shape)
+    expected = functional.lane_pcen(energy)
+    ours = functional.lane_pcen(energy, in_place=True)
+    assert torch.equal(ours, expected)
+    n_rows = energy[..., 0].numel()
+    assert (ours.data_ptr() == energy.data_ptr()) == (n_rows % 16 == 0)
+
+
 def test_silence_nothing_and_nan() -> None:
     assert not functional.lane_pcen(torch.zeros(1, 3, 10)).any()
     assert functional.lane_pcen(torch.zeros(0, 3, 10)).shape == (0, 3, 10)
