@@ -215,10 +215,11 @@ class PCEN(Compression):
         return self._normalized(energy, in_place=True) if is_all(self, PCEN) else self(energy)
 
     def _normalized(self, energy: Tensor, *, in_place: bool = False) -> Tensor:
-        smooth, alpha, delta, r = self.smooth(), self.alpha(), self.delta(), self.r()
+        numbers = (self.smooth, self.alpha, self.delta, self.r)
+        smooth, alpha, delta, r = (one.start if one.log_ratio is None else one() for one in numbers)
         settings = {"smooth": smooth, "alpha": alpha, "delta": delta, "eps": self.eps}
-        quick = _fits_lanes(energy, self.eps) and is_plain(energy, smooth, alpha, delta)
-        if quick and isinstance(r, float) and r == 0.5:
+        fits = isinstance(r, float) and r == 0.5 and energy.dtype == torch.float32 and self.eps >= _SMALLEST
+        if fits and is_plain(energy, smooth, alpha, delta):
             return functional.lane_pcen(energy, **settings, in_place=in_place)
         return functional.pcen(energy, r=r, **settings)
 

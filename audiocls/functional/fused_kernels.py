@@ -21,7 +21,7 @@ times on tensor cores, so that arithmetic and not memory is the limit: by calcul
 peak make 3 million seconds of audio a second, and its memory could bring 30 million.
 
 **Tiles.** A program holds at most 8192 samples in frames, at n_fft 1024 for instance 8 frames, in 8 warps. So it needs
-126 to 255 registers a thread, spills none but up to 8 bytes at n_fft 4096, and takes 44 to 84 KiB of shared memory,
+at most 255 registers a thread, spills none but up to 8 bytes at n_fft 4096, and takes 44 to 84 KiB of shared memory,
 below the 99 KiB of the smallest GPUs with such cores; as compiled for compute capability 8.0 and 9.0. Twice the samples
 spill. Numbers were checked in Triton's interpreter, the accuracy of three products by emulation.
 """

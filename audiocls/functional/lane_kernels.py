@@ -348,14 +348,13 @@ def _log2(typing: Any, vector: Any) -> Any:
     """Logarithm of positive normal numbers, lane by lane, to 2e-7; nan for nan and infinity."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        # A power of two times what lies between the roots of 1/2 and 2, whose logarithm is a series in s.
+        # A power of two times what lies between the roots of 1/2 and 2, of which 1 is taken off.
         bits = builder.bitcast(arguments[0], _INDICES)
         exponent = builder.ashr(builder.sub(bits, _same(_INDICES, 0x3F3504F3)), _same(_INDICES, 23))
         rest = builder.bitcast(builder.sub(bits, builder.shl(exponent, _same(_INDICES, 23))), _VECTOR)
-        one = _same(_VECTOR, 1.0)
-        s = builder.fdiv(builder.fsub(rest, one), builder.fadd(rest, one))
-        series = [2 / math.log(2) / power for power in (9, 7, 5, 3, 1)]
-        of_rest = builder.fmul(_polynomial(builder, builder.fmul(s, s), series), s)
+        rest = builder.fsub(rest, _same(_VECTOR, 1.0))
+        slope = _fitted(lambda rest: np.log1p(rest) / math.log(2) / rest, 8, math.sqrt(0.5) - 1, math.sqrt(2) - 1)
+        of_rest = builder.fmul(_polynomial(builder, rest, slope), rest)
         nothing = builder.fsub(arguments[0], arguments[0])  # or nan
         return builder.fadd(builder.fadd(builder.sitofp(exponent, _VECTOR), of_rest), nothing)
 
@@ -371,8 +370,7 @@ def _exp2(typing: Any, vector: Any) -> Any:
         exponent = builder.select(builder.fcmp_ordered("<", arguments[0], low), low, arguments[0])  # nan stays
         exponent = builder.select(builder.fcmp_ordered(">", exponent, high), high, exponent)
         whole = _call(builder, "rint", exponent)
-        series = [math.log(2) ** power / math.factorial(power) for power in range(7, -1, -1)]
-        of_rest = _polynomial(builder, builder.fsub(exponent, whole), series)
+        of_rest = _polynomial(builder, builder.fsub(exponent, whole), _fitted(np.exp2, 6, -0.5, 0.5))
         biased = builder.add(builder.fptosi(whole, _INDICES), _same(_INDICES, 127))
         return builder.fmul(of_rest, builder.bitcast(builder.shl(biased, _same(_INDICES, 23)), _VECTOR))
 
@@ -399,6 +397,12 @@ def _where_above(typing: Any, vector: Any, floor: Any, number: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", vector, floor), number, _same(_VECTOR, 0.0))
 
     return _LANES(_LANES, _LANES, _LANES), generate
+
+
+def _fitted(function: Callable[[np.ndarray], np.ndarray], degree: int, low: float, high: float) -> list[float]:
+    """Coefficients, from the highest power down, of a polynomial nearly as close to a function as one can be."""
+    fit = np.polynomial.Chebyshev.interpolate(function, degree, domain=[low, high])
+    return fit.convert(kind=np.polynomial.Polynomial).coef[::-1].tolist()
 
 
 def _polynomial(builder: Any, variable: Any, coefficients: Sequence[float]) -> Any:

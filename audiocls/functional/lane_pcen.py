@@ -28,7 +28,7 @@ def lane_pcen(
         energy: non-negative, shape (..., freq, frames), float, in main memory.
         smooth, alpha, delta: as of `pcen`: one number, or one a bin, shape (freq,).
         eps: floor under the average, in units of energy, a positive normal float32.
-        in_place: whether the energies may be written over, as they are where no tile is filled in part.
+        in_place: whether the energies, float32, may be written over, as they are where no tile is filled in part.
     Returns:
         Same shape and dtype; it carries no gradient. Equal to `pcen` to 1e-5.
 
@@ -51,10 +51,13 @@ def lane_pcen(
     given = energies.numpy().reshape(n_rows, n_frames)
     if n_rows < held:
         given = np.concatenate([given, np.zeros((held - n_rows, n_frames), dtype=np.float32)])
-    over = in_place and n_rows == held and n_rows % kernels().N_LANES == 0  # else the last tile takes some rows twice
-    normalised = energies.view(held, n_frames) if over else torch.empty(held, n_frames, dtype=torch.float32)
     settings = (given[:, 0].copy(), by_row(smooth), by_row(alpha), by_row(delta), eps)
-    share(kernels().gain_control, (given, *settings, normalised.numpy()), -(-held // kernels().N_LANES))
+    n_tiles = -(-held // kernels().N_LANES)
+    if in_place and n_rows == n_tiles * kernels().N_LANES:  # else the last tile takes some rows twice
+        share(kernels().gain_control, (given, *settings, given), n_tiles)
+        return energies
+    normalised = torch.empty(held, n_frames, dtype=torch.float32)
+    share(kernels().gain_control, (given, *settings, normalised.numpy()), n_tiles)
     return normalised[:n_rows].view(energy.shape).to(energy.dtype)
 
 
