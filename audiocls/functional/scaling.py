@@ -37,7 +37,7 @@ def natural_logarithm(offset: float) -> Logarithm:
     >>> take_logarithm(torch.zeros(1), natural_logarithm(1.0))
     tensor([0.])
     """
-    return Logarithm(math.log(2), offset)
+    return Logarithm(math.log(2), float(offset))
 
 
 def decibel(*, ref: float = 1.0, amin: float = 1e-10, top_db: float | None = None) -> Logarithm:
@@ -57,7 +57,7 @@ def decibel(*, ref: float = 1.0, amin: float = 1e-10, top_db: float | None = Non
         raise ValueError(f"top_db must be at least 0 dB or None, got {top_db}")
     share = 0.0 if top_db is None else 10.0 ** (-top_db / 10)
     shift = 10 * math.log10(max(amin, ref))
-    return Logarithm(10 * math.log10(2), floor=amin, share=share, shift=shift)
+    return Logarithm(10 * math.log10(2), floor=float(amin), share=share, shift=shift)
 
 
 def take_logarithm(power: Tensor, logarithm: Logarithm) -> Tensor:
@@ -76,8 +76,6 @@ def take_logarithm(power: Tensor, logarithm: Logarithm) -> Tensor:
     if power.dtype in (torch.float16, torch.bfloat16):  # where a floor 80 dB down is zero, or off by 0.02 dB
         return take_logarithm(power.float(), logarithm).to(power.dtype)
     per_octave, offset, least, share, shift = logarithm
-    if offset >= least and not share:  # which is the floor then
-        return (power + offset).log2_().mul_(per_octave).sub_(shift)
     power = power + offset if offset else power
     floor: float | Tensor = least
     if share:
@@ -85,7 +83,8 @@ def take_logarithm(power: Tensor, logarithm: Logarithm) -> Tensor:
         floor = (power.amax(dim=clip_dims, keepdim=True) * share).clamp(min=least)
     # The larger of both by a sum: a comparison takes as long as the logarithm, and the way back would need two more.
     # In place, for every copy costs as much again.
-    taken = ((power - floor).relu_() + floor).log2_().mul_(per_octave)
+    floored = power if offset >= least and not share else (power - floor).relu_() + floor
+    taken = floored.log2_().mul_(per_octave)
     return taken.sub_(shift) if shift else taken
 
 
