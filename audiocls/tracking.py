@@ -16,6 +16,7 @@ import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment  # pyright: ignore[reportPrivateImportUsage]
 from pytorch_lightning.utilities import rank_zero_only
+from wandb.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +41,8 @@ class RunLogger(WandbLogger):
 
     The run is recorded offline, after one warning that says why and how to upload it, if there is no API key, if the
     server refuses, is unknown or does not answer within `probe_timeout`, or if W&B then fails to begin the run within
-    `init_timeout`. Training goes on in every case. `WANDB_MODE` (online, offline, disabled) is obeyed. Files are
-    written into `save_dir`/wandb.
+    `init_timeout`. If not even a run on disk can be begun, a warning says so and nothing is recorded. Training goes on
+    in every case. `WANDB_MODE` (online, offline, disabled) is obeyed. Files are written into `save_dir`/wandb.
 
     Args:
         project: W&B project.
@@ -163,7 +165,9 @@ class RunLogger(WandbLogger):
             except (wandb.Error, TimeoutError, OSError) as error:
                 mode, why = "offline", f"{type(error).__name__} while beginning the run"
         if run is None:
-            run = self._init(mode)
+            run = self._init_anew(mode)
+        if run is None:
+            return wandb.init(mode="disabled")
         if mode == "offline":
             self._log_model = False  # artefacts need the server
             level = logging.WARNING if why else logging.INFO
@@ -186,6 +190,20 @@ class RunLogger(WandbLogger):
             return "offline", "no API key, `wandb login` stores one"
         problem = probe(base_url, timeout=self.probe_timeout)
         return ("offline", problem) if problem else (wanted, "")
+
+    def _init_anew(self, mode: Mode) -> Any:
+        """Begin the run, with a new process of W&B's if the one there was is gone; None, and said, if that fails."""
+        try:
+            return self._init(mode)
+        except UsageError:  # such as a project's name that W&B does not take
+            raise
+        except Exception:  # noqa: BLE001 - whatever W&B raises where its process does not answer
+            _leave_process()
+        try:
+            return self._init(mode)
+        except Exception as error:  # noqa: BLE001
+            log.warning("W&B cannot begin a run (%s: %s): nothing is logged to it", type(error).__name__, error)
+            return None
 
     def _init(self, mode: Mode) -> Any:
         arguments = {k: v for k, v in self._wandb_init.items() if k != "anonymous"}  # deprecated in W&B
@@ -256,6 +274,13 @@ def probe(base_url: str, *, timeout: float) -> str:
     asking.start()
     asking.join(timeout)
     return problem[0]
+
+
+def _leave_process() -> None:
+    """Forget W&B's own process, which this one, or the one that started it, has talked to."""
+    os.environ.pop("WANDB_SERVICE", None)
+    with suppress(Exception):  # it may be gone, and only its address left
+        wandb.teardown()
 
 
 def _folder(run: Any) -> str:

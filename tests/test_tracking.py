@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 import wandb
 from pytorch_lightning.utilities import rank_zero_only
+from wandb.errors import UsageError
 
 from audiocls.tracking import RunLogger, has_key, probe
 from tests.wandb_reader import read_offline_run
@@ -262,6 +264,46 @@ def test_wandb_failing_in_a_run_is_said_once(monkeypatch, tmp_path, warned):
         logger.log_metrics({"a": 1.0}, step=step)
     assert len(warned) == 1
     assert "W&B stopped working (ConnectionResetError: Connection lost)" in warned[0]
+
+
+@pytest.mark.parametrize("gone", ["killed", "left an address"])
+def test_a_process_of_wandbs_that_is_gone_is_replaced(gone, monkeypatch, tmp_path, warned):
+    if gone == "killed":
+        first, _ = begin(tmp_path / "first", offline=True)
+        first.finish()
+        address = os.environ["WANDB_SERVICE"]  # the number of this process, then its own
+        process = re.search(rf"wandb-{os.getpid()}-(\d+)-", address)
+        assert process is not None, address
+        os.kill(int(process[1]), signal.SIGKILL)
+    else:  # by a process that has started this one
+        monkeypatch.setenv("WANDB_SERVICE", f"3-1-unix-{tmp_path}/nobody/socket")
+    logger, _ = begin(tmp_path, offline=True)
+    logger.log_metrics({"a": 2.0}, step=3)
+    logger.finish()
+    assert read_offline_run(tmp_path).history[-1]["a"] == 2.0
+    assert len(warned) == 0
+
+
+def test_training_goes_on_where_wandb_does_not_work_at_all(monkeypatch, tmp_path, warned):
+    working = wandb.init
+
+    def init(*, mode: str, **arguments: object) -> object:
+        if mode == "disabled":
+            return working(mode=mode, **arguments)
+        raise RuntimeError("no room for a socket")
+
+    monkeypatch.setattr(wandb, "init", init)
+    logger, _ = begin(tmp_path, offline=True)
+    logger.log_metrics({"a": 2.0}, step=3)
+    logger.log_config({"a": 1})
+    logger.finish()
+    assert len(warned) == 1
+    assert "W&B cannot begin a run (RuntimeError: no room for a socket): nothing is logged to it" in warned[0]
+
+
+def test_what_wandb_does_not_take_is_still_an_error(tmp_path):
+    with pytest.raises(UsageError, match="project"):
+        begin(tmp_path, offline=True, project="a/b")
 
 
 def test_other_processes_begin_no_run(monkeypatch, tmp_path):
