@@ -27,6 +27,7 @@ from datamodules.storage.plan import Slice
 from datamodules.storage.worker import Outcome, Task, Work, write_slice
 from datamodules.storage.writer import write_store
 from tests.datamodules.layouts import fma, spoken_digits
+from tests.emulated_fused import EmulatedFused, emulated
 
 torch.set_num_threads(1)  # the quickest for small tensors, and two cores are often busy
 
@@ -36,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # These take long: begun last, one process would work at them while the other waits.
-FIRST = ("test_conf.py", "test_exact.py", "test_fused.py", "test_kills.py", "test_decode_to_hdf.py")
+FIRST = ("test_conf.py", "test_exact.py", "test_kills.py", "test_decode_to_hdf.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -117,6 +118,16 @@ def no_run_is_left() -> Iterator[None]:
 def seeded() -> None:
     """Every test draws the same numbers whichever tests ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def emulated_fused(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmulatedFused]:
+    """Path `fused` on the processor; what is compiled for it is shared by the processes of one run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kernels"
+    folder.mkdir(exist_ok=True)
+    with emulated(folder) as kernels:
+        yield kernels
 
 
 @pytest.fixture(scope="session")

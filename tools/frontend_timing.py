@@ -224,7 +224,7 @@ def measure_all(arguments: Namespace) -> tuple[str, list[Row]]:
     ]
     for what, setting, _, seconds in cases:
         check_length(what, setting, seconds)
-    packages = ("torch", "triton", "numba", "torchaudio", "nnAudio", "librosa")
+    packages = ("torch", "numba", "torchaudio", "nnAudio", "librosa")
     where = measuring.environment(packages, hardware=device_clock.hardware(device))
     where += f"; {arguments.turns} turns after {WARM_UP} of warm-up"
     rows: list[Row] = []

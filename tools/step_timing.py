@@ -151,7 +151,7 @@ def measure_all(arguments: Namespace) -> tuple[str, list[Row]]:
     device_clock.select(arguments.device)
     for net in arguments.net:
         check_length("mel", RECIPES[net].setting, arguments.seconds or RECIPES[net].seconds)
-    packages = ("torch", "triton", "numba", "torchaudio", "nnAudio")
+    packages = ("torch", "numba", "torchaudio", "nnAudio")
     where = measuring.environment(packages, hardware=device_clock.hardware(arguments.device))
     rows = [row for net in arguments.net for row in measure(net, arguments)]
     return f"{where}; {arguments.turns} turns after {WARM_UP} of warm-up", rows

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audiocls import functional
-from audiocls.frontends.eager import has_hooks, has_tangent, is_eager_on_cpu, is_plain
+from audiocls.frontends.eager import has_hooks, is_eager_on_cpu, is_plain
 
 _SMALLEST = torch.finfo(torch.float32).tiny  # of normal numbers
 
@@ -28,8 +28,12 @@ class Compression(nn.Module):
 
     @property
     def logarithm(self) -> functional.Logarithm | None:
-        """All that this does, where it is a logarithm that is not learnt: a GPU's kernel takes it with the energies."""
+        """What this begins with, if a logarithm that is not learnt: a GPU's kernel takes it with the energies."""
         return None
+
+    def after_logarithm(self, taken: Tensor) -> Tensor:
+        """What is left to do once that logarithm is taken: as a rule nothing."""
+        return taken
 
     def over(self, energy: Tensor) -> Tensor:
         """The same of energies in main memory that nothing else holds, and that may be written over."""
@@ -84,7 +88,7 @@ class Log(Compression):
 
     def _taken(self, energy: Tensor, *, in_place: bool = False) -> Tensor:
         offset = self.offset()
-        if not _fits_lanes(energy, self.offset.start) or (isinstance(offset, Tensor) and has_tangent(offset)):
+        if not _fits_lanes(energy, self.offset.start):
             return functional.log_offset(energy, offset)
         if isinstance(offset, Tensor):  # which comes to the same, bit by bit, as one that is fixed
             energy, offset = energy + offset.unsqueeze(-1), 0.0
@@ -298,5 +302,4 @@ def is_all(compression: Compression, kind: type[Compression]) -> bool:
 
 def _fits_lanes(energy: Tensor, floor: float) -> bool:
     """Whether many numbers may be taken at a time: on a processor, with nothing to trace."""
-    eager = is_eager_on_cpu(energy) and not has_tangent(energy)
-    return eager and energy.dtype == torch.float32 and floor >= _SMALLEST
+    return is_eager_on_cpu(energy) and energy.dtype == torch.float32 and floor >= _SMALLEST

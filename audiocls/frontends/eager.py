@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
+
+from audiocls.functional.eager import is_eager
 
 _MODULES: Any = nn.modules.module  # its stubs do not know all that is asked here
 
@@ -15,14 +16,7 @@ def is_eager_on_cpu(*tensors: Tensor) -> bool:
     >>> is_eager_on_cpu(torch.zeros(1)), torch.func.vmap(is_eager_on_cpu, out_dims=None)(torch.zeros(1))
     (True, False)
     """
-    return (
-        all(tensor.is_cpu and type(tensor) is Tensor for tensor in tensors)  # not fake, wrapped or distributed ones
-        and not torch.compiler.is_compiling()
-        and not torch._C._is_tracing()
-        # no public name tells vmap, grad and jvp, nor a mode that sees every operation, such as a counter of flops
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._len_torch_dispatch_stack()
-    )
+    return all(tensor.is_cpu for tensor in tensors) and is_eager(*tensors)
 
 
 def is_plain(*values: float | Tensor) -> bool:
@@ -33,16 +27,7 @@ def is_plain(*values: float | Tensor) -> bool:
     """
     tensors = [value for value in values if isinstance(value, Tensor)]
     backward = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    return is_eager_on_cpu(*tensors) and not backward and not any(map(has_tangent, tensors))
-
-
-def has_tangent(tensor: Tensor) -> bool:
-    """Whether a derivative goes forwards with this tensor, as in torch.autograd.forward_ad.
-
-    >>> has_tangent(torch.zeros(1, requires_grad=True))
-    False
-    """
-    return forward_ad.unpack_dual(tensor).tangent is not None
+    return is_eager_on_cpu(*tensors) and not backward
 
 
 def has_hooks(*modules: nn.Module) -> bool:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiocls import functional
+from audiocls.functional.kept import Kept
 
 
 class Filterbank(nn.Module):
@@ -47,22 +48,13 @@ class Filterbank(nn.Module):
         scale = torch.ldexp(torch.ones_like(peak), torch.frexp(peak).exponent)
         self.register_buffer("scale", scale, persistent=False)
         self.relative_weight = nn.Parameter(weight / scale) if learnable else None
-        self._grouped: tuple[Tensor, int, functional.FilterGroups] | None = None
+        self._groups = Kept(functional.filter_groups)
+        self.arranged = None if learnable else Kept(functional.arrange_filters)  # for `functional.fused_energy`
 
     @property
     def groups(self) -> functional.FilterGroups | None:
-        """A fixed matrix without its zeros, for `functional.lane_energy`; None where it is learnt.
-
-        It is kept until the matrix is another or is changed in place, which tensors of inference mode do not tell.
-        """
-        if self.relative_weight is not None:
-            return None
-        if self.start.is_inference():
-            return functional.filter_groups(self.start)
-        version = self.start._version
-        if self._grouped is None or self._grouped[0] is not self.start or self._grouped[1] != version:
-            self._grouped = self.start, version, functional.filter_groups(self.start)
-        return self._grouped[2]
+        """A fixed matrix without its zeros, for `functional.lane_energy`; None where it is learnt."""
+        return self._groups.of(self.start) if self.relative_weight is None else None
 
     @property
     def weight(self) -> Tensor:

@@ -60,6 +60,15 @@ class Cepstrum(Compression):
             kernels[order - 1] = functional.delta_kernel(delta_width, order)
         self.register_buffer("kernels", kernels, persistent=False)
 
+    @property
+    def logarithm(self) -> functional.Logarithm | None:
+        """That of the bands."""
+        return self.bands.logarithm if is_all(self, Cepstrum) else None
+
+    def after_logarithm(self, taken: Tensor) -> Tensor:
+        """The coefficients of bands whose logarithm is taken."""
+        return self._coefficients(self.bands.after_logarithm(taken))
+
     def forward(self, energy: Tensor) -> Tensor:
         """Energies (batch, channels, n_bands, frames) to coefficients (batch, channels, n_bins, frames)."""
         return self._coefficients(self.bands(energy))

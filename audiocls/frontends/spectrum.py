@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from audiocls import functional
 from audiocls.frontends.compression import Compression
-from audiocls.frontends.eager import has_hooks, has_tangent, is_plain
+from audiocls.frontends.eager import has_hooks, is_plain
 from audiocls.frontends.filterbank import Filterbank
 from audiocls.frontends.window import LearnableWindow, Window
 from audiocls.functional import PadMode, WindowSpec
+from audiocls.functional.eager import is_eager
 
 Path = Literal["fft", "matmul", "fused"]
 
@@ -127,9 +128,10 @@ class Spectrum(nn.Module):
         weight = None if filterbank is None else filterbank.weight
         logarithm = None if compression is None else compression.logarithm
         if self._fuses(waveform, filterbank, logarithm is not None):
-            window, kernel = self.window(), partial(functional.fused_energy, logarithm=logarithm)
-            compress = compression if logarithm is None else None
-        elif self._fits_lanes(waveform, window := self.window(), weight):
+            kept = None if filterbank is None else filterbank.arranged
+            window, kernel = self.window(), partial(functional.fused_energy, logarithm=logarithm, arranged=kept)
+            compress = compression if compression is None or logarithm is None else compression.after_logarithm
+        elif self._fits_lanes(waveform, window := self.window()):
             kernel = partial(functional.lane_energy, groups=None if filterbank is None else filterbank.groups)
             compress = None if compression is None else compression.over
         else:
@@ -156,7 +158,7 @@ class Spectrum(nn.Module):
         if (
             self.path is not None
             or not waveform.is_cuda
-            or _leaves_or_transforms(waveform)
+            or _leaves_or_transforms()
             or functional.why_not_fused(self.n_fft, waveform)
         ):
             return False
@@ -166,20 +168,19 @@ class Spectrum(nn.Module):
 
     def _fault(self, waveform: Tensor, filterbank: Filterbank | None, logarithmic: bool) -> str | None:
         """What a trial of the kernel on this device has shown; a graph and a fake tensor have none to try it on."""
-        if torch.compiler.is_compiling() or type(waveform) is not Tensor or not waveform.is_cuda:
+        if type(waveform) is not Tensor or not waveform.is_cuda:
             return None
         n_bins = None if filterbank is None else len(filterbank.start)
         settings = waveform.device, waveform.dtype, self.n_fft, n_bins, self.pad_mode, self.power
         return functional.fused_fault(*settings, logarithmic=logarithmic)
 
-    def _fits_lanes(self, waveform: Tensor, window: Tensor, weight: Tensor | None) -> bool:
+    def _fits_lanes(self, waveform: Tensor, window: Tensor) -> bool:
         """Whether many frames may be taken at a time: on a processor, with nothing to trace, and no gradient before."""
         return (
             self.path in (None, "fft")
             and waveform.dtype in (torch.float32, torch.int16)
             and is_plain(waveform, window)
             and functional.fits_lanes(self.n_fft)
-            and not (weight is not None and has_tangent(weight))
         )
 
     def _fast(self, clips: Tensor, window: Tensor) -> Tensor:
@@ -213,12 +214,9 @@ class Spectrum(nn.Module):
         return power.transpose(-1, -2).contiguous().transpose(-1, -2)
 
 
-def _leaves_or_transforms(waveform: Tensor) -> bool:
+def _leaves_or_transforms() -> bool:
     """Whether a graph is made that will run elsewhere, or a call is asked for more than the kernel's first gradient."""
-    if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting()
-    # no public name tells vmap, grad and jvp
-    return torch._C._are_functorch_transforms_active() or has_tangent(waveform)
+    return torch.compiler.is_exporting() if torch.compiler.is_compiling() else not is_eager()
 
 
 def _chosen(path: Path | None, learnable_kernels: bool, n_fft: int) -> Path | None:

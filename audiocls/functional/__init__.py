@@ -46,6 +46,7 @@ from audiocls.functional.framing import (
     window_in_frame,
 )
 from audiocls.functional.fused import fused_energy, fused_fault, why_not_fused
+from audiocls.functional.fused_kernels import arrange_filters
 from audiocls.functional.gammatone import gammatone_filterbank, gammatone_frequencies
 from audiocls.functional.icqt import icqt
 from audiocls.functional.impulse_responses import gabor, gaussian_window, windowed_sinc
@@ -82,6 +83,7 @@ __all__ = [
     "WaveletBand",
     "WindowSpec",
     "angle",
+    "arrange_filters",
     "band_edges",
     "band_response",
     "band_responses",

@@ -4,6 +4,7 @@ Reference is the plain fast transform, which is held against librosa elsewhere. 
 energies within 80 dB of the peak to 1e-3, since float32 transforms are off by 1e-7 of the spectrum's peak.
 """
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -25,6 +26,7 @@ from audiocls.frontends import (
     NoNormalization,
 )
 from audiocls.frontends.spectrum import Spectrum
+from tests.emulated_fused import EmulatedFused
 
 SAMPLE_RATE = 16000
 
@@ -154,6 +156,38 @@ def test_learnt_windows_and_kernels_start_as_the_fixed_ones(win_length: int) -> 
 def test_hann_window_of_any_length_has_its_area(win_length: float) -> None:
     window = functional.stretched_hann(torch.tensor(win_length), 512, middle=256.0)
     torch.testing.assert_close(window.sum(), torch.tensor(win_length / 2), rtol=2e-2, atol=0)  # of its samples
+
+
+@pytest.mark.parametrize("learnable", [False, True])
+def test_a_gpu_s_kernel_gets_a_filterbank_laid_out_anew_where_it_has_changed(
+    learnable: bool, emulated_fused: EmulatedFused
+) -> None:
+    frontend, waveform = build(path="fused", learnable=learnable), torch.randn(1, 1, 2000)
+    with torch.no_grad():
+        energy = frontend(waveform)
+        assert torch.equal(frontend(waveform), energy)
+        assert emulated_fused.launched.count("arrange") == (2 if learnable else 1)
+        filterbank = frontend.filterbank
+        (filterbank.start if filterbank.relative_weight is None else filterbank.relative_weight).mul_(2)
+        assert torch.equal(frontend(waveform), 2 * energy)
+        assert torch.equal(copy.deepcopy(frontend)(waveform), 2 * energy)
+
+
+@pytest.mark.parametrize("learnable_window", [True, "length"])
+def test_a_learnt_window_is_no_hindrance_where_nothing_asks_for_its_gradient(
+    learnable_window: bool | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frontend = build(learnable_window=learnable_window).eval()
+    waveform, calls, lane_energy = torch.randn(2, 1, 4000), [], functional.lane_energy
+    monkeypatch.setattr(
+        functional, "lane_energy", lambda *given, **others: calls.append(given) or lane_energy(*given, **others)
+    )
+    expected = frontend(waveform).detach()
+    assert not calls
+    with torch.no_grad():
+        ours = frontend(waveform)
+    assert len(calls) == 1
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4)
 
 
 def test_state_of_one_path_loads_into_another() -> None:
