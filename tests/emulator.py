@@ -16,6 +16,7 @@ import struct
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal, TypeAlias
 
 from torch import Tensor
@@ -70,10 +71,12 @@ def build(source: Path, kernels: Sequence[str], defines: Mapping[str, str | int]
     identity = hashlib.sha256("\0".join([program, *_OPTIONS, HEADER.read_text(), source.read_text(), text]).encode())
     library = folder / f"{source.stem}-{identity.hexdigest()[:16]}.so"
     if not library.exists():
-        unit, made = library.with_suffix(".cpp"), library.with_suffix(".o")
-        unit.write_text(text)
-        _run([program, *_OPTIONS, "-c", str(unit), "-o", str(made)])
-        _run([program, "-shared", str(made), "-o", str(library)])  # apart, without the library behind -fsanitize
+        with TemporaryDirectory(dir=folder) as own:  # other processes may build the same
+            unit, made, linked = (Path(own, f"kernels.{kind}") for kind in ("cpp", "o", "so"))
+            unit.write_text(text)
+            _run([program, *_OPTIONS, "-c", str(unit), "-o", str(made)])
+            _run([program, "-shared", str(made), "-o", str(linked)])  # apart, without the library behind -fsanitize
+            linked.rename(library)
     return Emulator(library, kernels)
 
 

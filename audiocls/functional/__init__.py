@@ -46,7 +46,7 @@ from audiocls.functional.framing import (
     window_in_frame,
 )
 from audiocls.functional.fused import fused_energy, fused_fault, why_not_fused
-from audiocls.functional.fused_kernels import arrange_filters
+from audiocls.functional.fused_kernels import kept_filters
 from audiocls.functional.gammatone import gammatone_filterbank, gammatone_frequencies
 from audiocls.functional.icqt import icqt
 from audiocls.functional.impulse_responses import gabor, gaussian_window, windowed_sinc
@@ -83,7 +83,6 @@ __all__ = [
     "WaveletBand",
     "WindowSpec",
     "angle",
-    "arrange_filters",
     "band_edges",
     "band_response",
     "band_responses",
@@ -125,6 +124,7 @@ __all__ = [
     "hz_to_mel",
     "icqt",
     "istft",
+    "kept_filters",
     "lane_energy",
     "lane_logarithm",
     "lane_pcen",

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from audiocls.functional import fused_kernels
 from audiocls.functional.eager import is_eager
@@ -116,7 +117,7 @@ def _fault(
     magnitudes: bool,
     logarithmic: bool,
 ) -> str | None:
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():  # which is not a fault to be kept
+    if _captures(device):  # which is not a fault to be kept
         raise RuntimeError("path 'fused' is tried at its first call, which no graph can capture: call it once before")
     draw = torch.Generator().manual_seed(0)
     plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever the defaults are
@@ -177,6 +178,7 @@ def fused_energy(
     Raises:
         ValueError: as `stft`, or if `n_fft`, `pad_mode`, `power` or a shape is not one of those above.
         TypeError: if `waveform` is neither float32 nor int16.
+        RuntimeError: if a derivative goes forwards, as in torch.autograd.forward_ad.
 
     >>> fused_energy(torch.zeros(2, 1000), n_fft=512, hop_length=100, window=torch.ones(400)).shape
     torch.Size([2, 257, 11])
@@ -198,6 +200,8 @@ def fused_energy(
     filterbank = None if filterbank is None else filterbank.to(torch.float32)
     settings = hop_length, center, pad_mode == "reflect", power == 1.0
     tensors = [tensor for tensor in (waveform, window, filterbank) if tensor is not None]
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise RuntimeError("path 'fused' has no derivative that goes forwards: set path to 'fft'")
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         energy: Tensor = _energy(waveform, window, filterbank, *settings, None)
         return energy if logarithm is None else take_logarithm(energy, logarithm)
@@ -362,7 +366,9 @@ def _measured(
     frames = _Frames(waveform.reshape(-1, waveform.shape[-1]), window, hop_length, center, mirrored, magnitudes)
     taken = None if logarithm is None else Logarithm(*logarithm)
     if frames.have_kernel:
-        kept = None if arranged is None or filterbank is None else arranged.of(filterbank, waveform.dtype)
+        kept = None
+        if arranged is not None and filterbank is not None and not _captures(waveform.device):
+            kept = arranged.of(filterbank, waveform.dtype)
         energy = frames.by_kernel(filterbank, logarithm=taken, arranged=kept)
         energy = energy.view(*waveform.shape[:-1], *energy.shape[1:])
         return energy if taken is None else _above_floor(energy, taken)
@@ -386,6 +392,11 @@ def _energy(
 ) -> Tensor:
     """What `_measured` gives, as one node of a graph."""
     return _measured(waveform, window, filterbank, hop_length, center, mirrored, magnitudes, logarithm)
+
+
+def _captures(device: torch.device) -> bool:
+    """Whether a graph records what is started, instead of its being done."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _above_floor(taken: Tensor, logarithm: Logarithm) -> Tensor:

@@ -210,6 +210,14 @@ def arrange_filters(filterbank: Tensor, dtype: torch.dtype) -> Arrangement:
     return made
 
 
+def kept_filters(filterbank: Tensor, dtype: torch.dtype) -> Arrangement:
+    """The same once it is done, so that calls on whatever stream may read it later."""
+    made = arrange_filters(filterbank, dtype)
+    if filterbank.is_cuda:
+        torch.cuda.current_stream(filterbank.device).synchronize()
+    return made
+
+
 def energy(
     waveform: Tensor,
     filterbank: Tensor | None,

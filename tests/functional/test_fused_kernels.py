@@ -175,7 +175,7 @@ def test_a_filterbank_is_arranged_once_and_again_when_it_changes(
     emulated_fused: EmulatedFused, n_fft: int, dtype: torch.dtype
 ) -> None:
     waveform, weight, given = sampled(clips(3001), dtype), mel(n_fft, 13), settings(n_fft, n_fft // 2)
-    kept = Kept(functional.arrange_filters)
+    kept = Kept(functional.kept_filters)
     for change in (
         lambda: None,
         lambda: None,
@@ -401,6 +401,17 @@ def test_gradients_are_finite_on_silence(power: float) -> None:
     energy = fused_energy(waveform, weight, n_fft=256, hop_length=100, window=window, power=power)
     (energy + 1e-6).log().sum().backward()
     assert all(tensor.grad is not None and tensor.grad.isfinite().all() for tensor in tensors)
+
+
+@pytest.mark.parametrize("derived", ["waveform", "filterbank", "window"])
+@pytest.mark.usefixtures("emulated_fused")
+def test_there_is_no_derivative_that_goes_forwards(derived: str) -> None:
+    given = settings(256, 100)
+    tensors = {"waveform": torch.randn(1, 1000), "filterbank": mel(256, 20), "window": given.pop("window")}
+    with torch.autograd.forward_ad.dual_level():
+        tensors[derived] = torch.autograd.forward_ad.make_dual(tensors[derived], torch.ones_like(tensors[derived]))
+        with pytest.raises(RuntimeError, match="path 'fused' has no derivative that goes forwards: set path to 'fft'"):
+            fused_energy(**tensors, **given)
 
 
 @pytest.mark.usefixtures("emulated_fused")
