@@ -178,11 +178,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) energy(const Job
 
     // From number k and its mirror M - k the bins k and M - k of the real samples.
     float power[2 * PAIRS];
+    const int passed = lane == 0 ? P / 2 - P * (Q / 2) : 0;  // lane 0 of two columns has half of either's pairs
 #pragma unroll
     for (int j = 0; j < PAIRS; ++j) {
         float2 number = v[place_of<Q>(j % Q)], mirror, own_mirror;
         if (COLUMNS == 2) {
-            const bool second = j >= Q / 2;  // in lane 0: half of the pairs of column 0, then those of column P / 2
+            const bool second = j >= Q / 2;  // in lane 0 pairs of column 0, then of column P / 2
             const int k2 = second ? j - Q / 2 : j;
             mirror = v[Q + place_of<Q>(Q - 1 - j)];
             own_mirror = second ? v[Q + place_of<Q>(Q - 1 - k2)] : v[place_of<Q>((Q - k2) % Q)];
@@ -196,7 +197,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) energy(const Job
         if (lane == 0) mirror = own_mirror;
         const float2 even = make_float2(number.x + mirror.x, number.y - mirror.y);
         const float2 odd = make_float2(number.y + mirror.y, mirror.x - number.x);
-        const int k = lane + P * j + (COLUMNS == 2 && lane == 0 && j >= Q / 2 ? P / 2 - P * (Q / 2) : 0);
+        const int k = lane + P * j + (j < Q / 2 ? 0 : passed);
         const float2 turned_odd = odd * __ldg(job.halves + k);
         power[2 * j] = square(even + turned_odd);
         power[2 * j + 1] = square(even - turned_odd);
@@ -207,7 +208,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) energy(const Job
     float *powers = shared + own * SPACING;  // an odd stride: one bin of many frames lies in as many banks
 #pragma unroll
     for (int j = 0; j < PAIRS; ++j) {
-        const int k = lane + P * j + (COLUMNS == 2 && lane == 0 && j >= Q / 2 ? P / 2 - P * (Q / 2) : 0);
+        const int k = lane + P * j + (j < Q / 2 ? 0 : passed);
         powers[k] = job.magnitudes ? sqrtf(power[2 * j]) : power[2 * j];
         powers[M - k] = job.magnitudes ? sqrtf(power[2 * j + 1]) : power[2 * j + 1];
     }

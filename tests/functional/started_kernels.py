@@ -5,6 +5,7 @@ it.
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +17,12 @@ from audiocls import functional
 from audiocls.functional import fused_kernels
 
 DEVICE, STREAM = torch.device("cuda", 3), 0x1234567890
-FAKE = ctypes.CDLL("libcuda.so.1")
+
+
+@lru_cache
+def fake() -> ctypes.CDLL:
+    """The driver's stand-in, on a path that `test_fused_launch` gives."""
+    return ctypes.CDLL("libcuda.so.1")
 
 
 class Started(ctypes.Structure):
@@ -42,7 +48,7 @@ class OnGpu(Tensor):
 
 
 def number(name: str) -> ctypes.c_int:
-    return ctypes.c_int.in_dll(FAKE, name)
+    return ctypes.c_int.in_dll(fake(), name)
 
 
 def structure(fields: tuple[Tensor | float | None, ...]) -> ctypes.Structure:
@@ -60,7 +66,7 @@ def checked(kernel: str, n_fft: int, dtype: torch.dtype, n_blocks: int, n_thread
     expected = structure(fields)
     number("n_bytes").value = ctypes.sizeof(expected)
     LAUNCH(kernel, n_fft, dtype, n_blocks, n_threads, *fields)
-    given = Started.in_dll(FAKE, "started")
+    given = Started.in_dll(fake(), "started")
     assert given.kernel.decode() == kernel
     assert (*given.grid, *given.block) == (n_blocks, 1, 1, n_threads, 1, 1)
     assert (given.shared_bytes, given.stream) == (0, STREAM)
@@ -95,7 +101,7 @@ def main() -> None:
         patch.setattr(fused_kernels, "launch", checked)
         made = energy(torch.zeros(2, 5000), 256, torch.ones(7, 129))
         assert made.shape == (2, 7, 47)
-        given, shape = Started.in_dll(FAKE, "started"), fused_kernels.SHAPES[256]
+        given, shape = Started.in_dll(fake(), "started"), fused_kernels.SHAPES[256]
         assert given.grid[0] == 2 * -(-47 // shape.frames), "two clips"
         assert given.block[0] == shape.frames * shape.q(256)
         assert (number("n_retained").value, number("n_loaded").value) == (1, 1)
