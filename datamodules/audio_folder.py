@@ -22,7 +22,7 @@ class AudioFolder(AudioDataModule):
     Args:
         store: folder written by tools/decode_to_hdf.py from the folder of class folders.
         root: the folder of class folders; given, every audio file in it must be in the store. Left out, the store's
-            clips are the data set.
+            clips are the data set, but for those whose files were gone when it was last decoded into.
         validation: share of the clips drawn for validation.
         test: share of the clips drawn for test.
         split_seed: of the draw.
@@ -33,8 +33,8 @@ class AudioFolder(AudioDataModule):
         validation_fold: another one; left out, the one after `fold`.
         loading: what `AudioDataModule` takes.
     Raises:
-        ValueError: if `root` is a table, a file stands in no class folder, `group_pattern` finds no group, or a fold is
-            asked for that is not drawn.
+        ValueError: if `root` is a table, a file stands in no class folder, `group_pattern` is no regular expression or
+            finds no group, or a fold is asked for that is not drawn.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class AudioFolder(AudioDataModule):
         if self.root is not None and self.root.suffix in (".csv", ".tsv"):
             raise ValueError(f"root must be a folder of class folders, got {root}: use AudioTable, or set it to null")
         self.validation, self.test, self.split_seed = validation, test, split_seed
+        if group_pattern is not None:
+            _check_pattern(group_pattern)
         self.group_pattern = group_pattern
         if n_folds is None and (fold != 1 or validation_fold is not None):
             raise ValueError(
@@ -77,6 +79,7 @@ class AudioFolder(AudioDataModule):
         if self.group_pattern is not None:
             table["group"] = [self._group(clip_id, self.group_pattern) for clip_id in ids]
         if self.n_folds is None:
+            self.drawn_shares = {"validation": self.validation, "test": self.test}
             table["split"] = random_split(table, validation=self.validation, test=self.test, seed=self.split_seed)
         else:
             table["fold"] = draw_folds(table, n_folds=self.n_folds, seed=self.split_seed)
@@ -92,3 +95,13 @@ class AudioFolder(AudioDataModule):
                 f"around what names the group, in every path"
             )
         return found.group(1)
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"group_pattern {pattern!r} is no regular expression ({error}): write a backslash before a bracket or sign "
+            f"that stands for itself, and close the others"
+        ) from None

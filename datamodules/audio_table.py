@@ -72,7 +72,7 @@ class AudioTable(AudioDataModule):
         assert self.root is not None
         written = _read_csv(self.root)
         table = pd.DataFrame({"clip_id": np.array(as_clip_ids(written["path"].tolist()), dtype=object)})
-        table["label"] = self._labels(written["label"])
+        table["label"] = self._labels(written["label"], table["clip_id"])
         if "group" in written:
             table["group"] = written["group"]
         if self.fold is not None:
@@ -84,17 +84,24 @@ class AudioTable(AudioDataModule):
             table["split"] = written["split"]
         else:
             self._refuse_unused_fold(written)
+            self.drawn_shares = {"validation": self.validation, "test": self.test}
             # by class; neither numbers nor sets of labels are classes
             drawn_from = table if self.task == "multiclass" else table.assign(label="any")
             table["split"] = random_split(drawn_from, validation=self.validation, test=self.test, seed=self.split_seed)
         return table
 
-    def _labels(self, written: pd.Series) -> pd.Series:
+    def _labels(self, written: pd.Series, clip_ids: pd.Series) -> pd.Series:
         several = [label for label in written.cat.categories if "|" in label]
         if self.task == "multiclass":
             if several:
                 raise ValueError(
                     f"{self.root} gives several labels to a clip ({several[0]!r}): set data.task to multilabel"
+                )
+            empty = clip_ids[written.isin([label for label in written.cat.categories if not label.strip()])]
+            if len(empty):
+                raise ValueError(
+                    f"{self.root} leaves column 'label' empty for clip {empty.iloc[0]!r} ({len(empty)} such clips): "
+                    f"write its class there, remove its row, or set data.task to multilabel if a clip may have none"
                 )
             return written
         # what is written is taken apart once, however many clips have the same labels

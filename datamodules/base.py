@@ -81,6 +81,8 @@ class AudioDataModule(pl.LightningDataModule):
     """Groups that the release itself has on two sides of its official split."""
     official_classes: tuple[str, ...] | None = None
     """Names of the targets in the order of publication; None where they are sorted by name."""
+    drawn_shares: Mapping[str, float] = {}
+    """Share of the clips that is drawn for each split but train; none where the split is given."""
 
     def __init__(
         self,
@@ -140,10 +142,22 @@ class AudioDataModule(pl.LightningDataModule):
         it says of a clip; see `datamodules.splits`."""
 
     def known_clip_ids(self) -> list[str]:
-        """Ids of the data set's clips: the files under `root`, or where none is given what the store was made of."""
+        """Ids of the data set's clips: the files under `root`, or where none is given what the store was made of.
+
+        Of the latter, clips whose files were gone when the store was last decoded into are left out: a file that was
+        moved is there under its new name, and the recording would be there twice.
+        """
         if self.root is not None:
             return [source.clip_id for source in self.sources(self.root)]
-        return sorted({*self.store.clip_ids.tolist(), *self.store.failures["clip_id"].tolist()})
+        failures = self.store.failures
+        gone = set(failures["clip_id"][failures["outcome"] == "gone"])
+        if gone:
+            log.warning(
+                "%d clips in %s are left out, such as %s: their files were moved or deleted before it was last decoded "
+                "into; put them back and decode again, or set data.root to the folder to take what is there now",
+                len(gone), self.store_path, min(gone),
+            )  # fmt: skip
+        return sorted({*self.store.clip_ids.tolist(), *failures["clip_id"].tolist()} - gone)
 
     # --- what the model is told ---
 
@@ -232,9 +246,14 @@ class AudioDataModule(pl.LightningDataModule):
             )  # fmt: skip
         missing = clip_ids[~failed]
         if len(missing) > self.allow_missing:
+            way_out = f"decode them into it with tools/decode_to_hdf.py, or set data.allow_missing to {len(missing)}"
+            if len(missing) == total:
+                way_out = (
+                    "it is the store of other clips; set data.store to the one of these, or decode them with "
+                    "tools/decode_to_hdf.py"
+                )
             raise ValueError(
-                f"{len(missing)} of {total} clips are not in {self.store_path}, such as {_named(missing)}: "
-                f"decode them into it with tools/decode_to_hdf.py, or set data.allow_missing to {len(missing)}"
+                f"{len(missing)} of {total} clips are not in {self.store_path}, such as {_named(missing)}: {way_out}"
             )
         if len(missing):
             log.warning("%d of %d clips are not in %s and are left out", len(missing), total, self.store_path)
@@ -338,7 +357,10 @@ class AudioDataModule(pl.LightningDataModule):
                 "without, or set trainer.limit_val_batches to 0"
             )
         if not len(clips):
-            raise ValueError(f"no clip has the split {split!r}: give it to some clips, of every class if it can be")
+            way_out = ", of every class if it can be"
+            if self.drawn_shares.get(split) == 0:
+                way_out = f": raise data.{split} above 0"
+            raise ValueError(f"no clip has the split {split!r}: give it to some clips{way_out}")
         if len(clips) < world_size:
             raise ValueError(
                 f"split {split!r} has {len(clips)} clips for {world_size} processes: each needs one; use "

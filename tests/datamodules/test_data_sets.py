@@ -139,6 +139,13 @@ def test_audio_folder_keeps_groups_on_one_side(tones: Path) -> None:
         _ = AudioFolder(str(tones), clip_seconds=0.1, group_pattern="kit").table
 
 
+def test_a_group_pattern_that_is_no_regular_expression_is_refused_in_one_line(tones: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^group_pattern '\(\[' is no regular expression \(unterminated .*\): write a"
+    ):
+        AudioFolder(str(tones), clip_seconds=0.1, group_pattern="([")
+
+
 def test_audio_folder_draws_folds_in_which_every_clip_is_tested_once(tones: Path) -> None:
     settings: dict[str, Any] = {"clip_seconds": 0.1, "n_folds": 5, "group_pattern": r"_([0-9])\."}
     tables = [AudioFolder(str(tones), fold=fold, **settings).table for fold in range(1, 6)]
@@ -229,6 +236,42 @@ def test_clips_that_were_never_decoded_end_the_run_unless_allowed(tone_files: Pa
     assert len(AudioFolder(**settings, allow_missing=2).table) == 28
 
 
+def test_a_store_of_other_clips_is_called_that(tones: Path, tmp_path: Path) -> None:
+    """It advised to allow that all of them are missing."""
+    for name in ("kick/a.wav", "kick/b.wav", "kick/c.wav", "snare/a.wav", "snare/b.wav", "snare/c.wav"):
+        write_clip(tmp_path / "drums" / name)
+    with pytest.raises(
+        ValueError, match=r"^6 of 6 clips are not in .*: it is the store of other clips; set data\.store"
+    ):
+        _ = AudioFolder(str(tones), str(tmp_path / "drums"), clip_seconds=0.1).table
+
+
+def test_a_clip_whose_file_was_moved_is_there_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It was trained on under its old label and under its new one."""
+    audio, store = tmp_path / "audio", tmp_path / "store"
+    for i in range(4):
+        write_clip(audio / "guitar" / f"{i}.wav")
+        write_clip(audio / "rain" / f"{i + 4}.wav")
+    make_store(audio, store, sample_rate=8000)
+    assert len(AudioFolder(str(store), clip_seconds=0.1).table) == 8
+    assert "left out" not in caplog.text
+    (audio / "guitar" / "3.wav").rename(audio / "rain" / "3.wav")
+    make_store(audio, store, sample_rate=8000)
+    table = AudioFolder(str(store), clip_seconds=0.1).table
+    assert "1 clips in " in caplog.text
+    assert "are left out, such as guitar/3.wav: their files were moved or deleted before it was last" in caplog.text
+    assert table["clip_id"].tolist() == [
+        *(f"guitar/{i}.wav" for i in range(3)),
+        *(f"rain/{i}.wav" for i in range(3, 8)),
+    ]
+    caplog.clear()
+    assert AudioFolder(str(store), str(audio), clip_seconds=0.1).table.equals(table)  # as the warning says
+    assert caplog.text == ""
+    write_clip(audio / "guitar" / "3.wav")
+    make_store(audio, store, sample_rate=8000)
+    assert len(AudioFolder(str(store), clip_seconds=0.1).table) == 9  # as it says too
+
+
 @pytest.mark.data
 def test_philharmonia_leaves_out_its_one_empty_file(
     recordings: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -243,6 +286,35 @@ def test_philharmonia_leaves_out_its_one_empty_file(
 
 
 # --- AudioTable ---
+
+
+@pytest.mark.parametrize("label", ["", " "])
+def test_audio_table_refuses_a_class_without_a_name(label: str, tmp_path: Path) -> None:
+    rows = labelled()
+    rows[2]["label"] = rows[4]["label"] = label
+    table = write_table(tmp_path / "audio", rows)
+    store = str(make_store(table, tmp_path / "store", sample_rate=8000))
+    with pytest.raises(
+        ValueError, match=r"clips.csv leaves column 'label' empty for clip 'c02.wav' \(2 such clips\): w"
+    ):
+        _ = AudioTable(store, str(table), clip_seconds=0.1).table
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_split_that_is_not_drawn_names_the_share_to_raise(split: str, tones: Path, tmp_path: Path) -> None:
+    """It said only to give it to some clips."""
+    table = write_table(tmp_path / "audio", [{key: row[key] for key in ("path", "label")} for row in labelled()])
+    store = str(make_store(table, tmp_path / "store", sample_rate=8000))
+    settings: dict[str, Any] = {"clip_seconds": 0.1, split: 0}
+    for data in (AudioFolder(str(tones), **settings), AudioTable(store, str(table), **settings)):
+        loader = data.val_dataloader if split == "validation" else data.test_dataloader
+        with pytest.raises(ValueError, match=rf"no clip has the split '{split}': .*: raise data\.{split} above 0"):
+            loader()
+    given = write_table(tmp_path / "given", [row for row in labelled() if row["split"] != split])
+    data = AudioTable(store, str(given), **settings)
+    loader = data.val_dataloader if split == "validation" else data.test_dataloader
+    with pytest.raises(ValueError, match=f"no clip has the split '{split}': give it to some clips, of every class"):
+        loader()
 
 
 def test_audio_table_reads_split_and_label(tmp_path: Path) -> None:
