@@ -6,6 +6,8 @@ import difflib
 import importlib
 import os
 import sys
+from itertools import pairwise
+from pathlib import Path
 
 USAGE = """\
 usage: audiocls COMMAND [options]
@@ -22,11 +24,18 @@ audiocls fit --config conf/drums.yaml --config conf/heads/music_crnn.yaml. Any k
 """
 TRAINING = ("fit", "validate", "test")
 COMMANDS = (*TRAINING, "predict")
+INTERRUPTED = 130  # as a shell says it of SIGINT
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit status. Arguments are those of the process where none are given."""
-    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except KeyboardInterrupt:  # while the command is imported or begins: training has its own way to stop
+        return INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE, end="")
         return 0
@@ -36,10 +45,19 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"did you mean 'audiocls {near[0]}'?" if near else f"it is one of {', '.join(COMMANDS)}"
         print(f"audiocls: error: there is no command {command!r}: {hint}", file=sys.stderr)
         return 2
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a user's own front-end, head or data set beside his configuration
+    # a user's own front-end, head or data set, in the present folder or beside his configuration
+    folders = dict.fromkeys([os.getcwd(), *_config_folders(arguments)])
+    sys.path += [folder for folder in folders if folder not in sys.path]
     module = importlib.import_module("audiocls.cli" if command in TRAINING else "audiocls.predict")
     return module.main(arguments if command in TRAINING else arguments[1:])
+
+
+def _config_folders(arguments: list[str]) -> list[str]:
+    """Where the configurations lie that are named; one that is no file is a recipe's name, or said to be missing."""
+    options = ("--config", "-c")
+    named = [value for option, value in pairwise(arguments) if option in options]
+    named += [word.removeprefix("--config=") for word in arguments if word.startswith("--config=")]
+    return [str(Path(name).absolute().parent) for name in named if Path(name).is_file()]
 
 
 if __name__ == "__main__":

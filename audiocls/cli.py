@@ -8,8 +8,11 @@ length; nobody writes them twice. What is wrong ends in one line.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
+import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from audiocls.classifier import Classifier
 from audiocls.intervals import N_DRAWS, Intervals
 from audiocls.metrics import Evaluation, score_names
 from audiocls.report.callback import RunReport
-from audiocls.runs import CHECKPOINTS, find_checkpoint, read_checkpoint, unused, with_known_config
+from audiocls.runs import CHECKPOINTS, NAMES, find_checkpoint, read_checkpoint, unused, with_known_config
 from audiocls.terminal import meant, option_names, quiet_libraries, sentence, shortened, shown_classes
 from audiocls.tracking import RunLogger
 from datamodules.base import AudioDataModule
@@ -54,10 +57,15 @@ TRAINER = {
 class Parser(LightningArgumentParser):
     """A parser whose errors are one line and a hint, not a page of usage."""
 
+    unconfigured = ""  # what to say of required arguments where no configuration is given
+
     def error(self, message: str, ex: Exception | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Print what is wrong and what is nearest to it; exit status 2."""
         if not self.exit_on_error:
             super().error(message, ex)
+        if self.unconfigured and f"arguments are required: {AudioCLI.command}." in message:
+            lacking = re.sub(rf"\b{AudioCLI.command}\.", "--", message.partition("required: ")[2])
+            message = f"{self.unconfigured} (without it, {lacking} are required)"
         sys.stderr.write(f"audiocls: error: {shortened(message, option_names(self))}\n")
         sys.exit(2)
 
@@ -132,6 +140,13 @@ class AudioCLI(LightningCLI):
             model["frontend"]["init_args"].pop("sample_rate", None)  # linked: the data says it, and is checked
         self.config = self.parser.parse_object({AudioCLI.command: {"model": model}}, self.config)
 
+    def _set_seed(self) -> None:
+        """Refuse a seed that numpy does not take, before any generator is given it."""
+        seed = self.config[AudioCLI.command].seed_everything
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"--seed_everything must be at least 0 and below 2**32, got {seed}")
+        super()._set_seed()
+
     def before_instantiate_classes(self) -> None:
         """Send everything of the run into its folder."""
         config = self.config[AudioCLI.command]
@@ -151,6 +166,7 @@ class AudioCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer with the run's logger, checkpoints, report and seeds; the user's callbacks come first."""
         config = self.config[AudioCLI.command]
+        make_writable(config.run_dir)
         given = self._get(self.config_init, "trainer", default={})
         self.report = RunReport(run_dir=self.run_dir, bootstrap_draws=config.bootstrap_draws)
         callbacks = [*(given.get("callbacks") or []), self.report]
@@ -232,6 +248,18 @@ class AudioCLI(LightningCLI):
             sys.stdout.write(f"{name:>{max(map(len, paths))}}  {os.path.relpath(path)}\n")
 
 
+@rank_zero_only
+def make_writable(run_dir: str) -> None:
+    """Make the run's folder, and refuse one that nothing can be written into, before anything is trained or scored."""
+    try:
+        Path(run_dir).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=run_dir).close()
+    except OSError as error:
+        raise ValueError(
+            f"--run_dir {run_dir} is no folder that can be written into ({error.strerror}): give another"
+        ) from None
+
+
 def check_accelerator(wanted: Any) -> None:
     """Refuse an accelerator that torch does not see here, before anything is built."""
     there = [kind for kind, entry in AcceleratorRegistry.items() if entry["accelerator"].is_available()]
@@ -264,12 +292,34 @@ def scores_said(evaluation: Evaluation, intervals: Intervals | None) -> str:
     return "\n".join(["", *lines, intervals.said])
 
 
+def without_config(arguments: list[str]) -> str:
+    """What to give where no configuration is given nor found; empty where there is one, or help is asked for.
+
+    Args:
+        arguments: as `with_known_config` returns them.
+    Raises:
+        ValueError: if a checkpoint that is named does not exist.
+    """
+    if {"--config", "-c", "--help", "-h"} & set(arguments):
+        return ""
+    options = dict(pairwise(arguments))
+    if arguments[0] == "fit" and "--ckpt_path" not in options:
+        return "say what to train: --config conf/folder.yaml or another recipe"
+    wanted = options.get("--ckpt_path", "best")
+    if "--run_dir" not in options and wanted in NAMES:
+        return "say which run: --run_dir DIR"
+    run_dir = find_checkpoint(Path(options.get("--run_dir", ".")), wanted).parent.parent
+    return f"there is no {run_dir / 'config.yaml'}: put the run's own there, or give its recipe by --config"
+
+
 def main(arguments: list[str]) -> int:
     """Run a training command, whose name is the first argument; the exit status."""
     quiet_libraries()
     shown_classes()  # once they are imported, --model.head ConvNet does for audiocls.heads.ConvNet
     AudioCLI.command = arguments[0]
     try:
+        arguments = with_known_config(arguments)
+        Parser.unconfigured = without_config(arguments)
         AudioCLI(
             Classifier,
             AudioDataModule,
@@ -280,7 +330,7 @@ def main(arguments: list[str]) -> int:
             trainer_defaults=TRAINER,
             parser_class=Parser,
             parser_kwargs={"prog": "audiocls", "allow_abbrev": False},
-            args=with_known_config(arguments),
+            args=arguments,
         )
     except (ValueError, TypeError, OSError, MisconfigurationException) as error:
         # AUDIOCLS_TRACEBACK=1 shows where a sentence comes from

@@ -37,6 +37,8 @@ def build_optimizer(
         frontend_lr: learning rate of each level, as a multiple of the head's; 1 where a level is not named.
     Returns:
         The optimizer; each of its groups has a `name`: "head", "head, not decayed", or the level.
+    Raises:
+        ValueError: if the optimizer refuses its settings.
     Source: He et al. 2019, arXiv:1812.01187, section 3.1, for what is not decayed.
     """
     levels = frontend.levels()
@@ -47,7 +49,10 @@ def build_optimizer(
         f"{HEAD}, not decayed": [parameter for parameter in rest if parameter.ndim < 2],
         **levels,
     }
-    optimizer = make([{"params": params, "name": name} for name, params in groups.items() if params])
+    try:
+        optimizer = make([{"params": params, "name": name} for name, params in groups.items() if params])
+    except ValueError as error:
+        raise ValueError(f"model.optimizer is refused by its class ({error}): give it another value") from error
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] * frontend_lr.get(group["name"], 1.0)
         if group["name"] != HEAD and "weight_decay" in optimizer.defaults:

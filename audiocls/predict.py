@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import yaml
 
 from audiocls.classifier import Classifier
 from audiocls.runs import find_checkpoint, find_config, read_checkpoint
-from audiocls.terminal import quiet_libraries
+from audiocls.terminal import quiet_libraries, shortened
 from audiocls.thresholds import UNKNOWN
 from datamodules.batching.crops import all_windows, pad_short, padded_length
 from datamodules.decoding.decode import DecodeError, decode
@@ -37,10 +38,10 @@ def main(arguments: list[str]) -> int:
         checkpoint = find_checkpoint(_run_dir(options), options.ckpt_path)
         read_checkpoint(checkpoint)
         files = [path for name in options.files for path in _files(Path(name))]
+        classifier = _load(checkpoint)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"audiocls: error: {error}\n")
         return 2
-    classifier = Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
     if classifier.task == "multilabel" and classifier.thresholds is None:
         log.info("the model holds no thresholds chosen in training: every tag is decided at %g", UNKNOWN)
     classifier.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -62,6 +63,24 @@ def main(arguments: list[str]) -> int:
     if failed:
         sys.stderr.write(f"audiocls: {failed} of {len(files)} files could not be decoded\n")
     return 1 if failed else 0
+
+
+def _load(checkpoint: Path) -> Classifier:
+    """The model of a checkpoint, in evaluation mode; its classes are imported.
+
+    Raises:
+        ValueError: if one of them cannot be imported or refuses its settings.
+    """
+    try:
+        return Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
+    except argparse.ArgumentError as error:
+        said = shortened(str(error))
+        if module := re.search(r"No module named '([^']+)'", said):
+            said = (
+                f"the model needs the module {module.group(1)!r}, which is not found: run where it lies, or put its "
+                "folder on PYTHONPATH"
+            )
+        raise ValueError(f"{checkpoint} cannot be loaded: {said}") from None
 
 
 def classify(classifier: Classifier, path: Path, *, batch_size: int = 64) -> np.ndarray:

@@ -40,7 +40,7 @@ def open_data(config: Mapping[str, Any], **settings: Any) -> AudioDataModule:
         SystemExit: if a setting is missing or wrong; it has been said which.
     """
     parser = Parser(prog="audiocls")
-    parser.add_subclass_arguments(AudioDataModule, "data", required=True)
+    parser.add_subclass_arguments(AudioDataModule, "data", required=True, fail_untyped=False)
     given = config["data"]["init_args"] | settings
     chosen = parser.parse_object({"data": config["data"] | {"init_args": given}})
     data = parser.instantiate_classes(chosen)["data"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ import yaml
 
 from audiocls.__main__ import main
 from audiocls.classifier import Classifier
+from audiocls.resolved import open_data, resolved_config
 from audiocls.runs import find_checkpoint, find_config, read_checkpoint, unused, with_known_config
 from tests.conftest import make_store
 from tests.wandb_reader import read_offline_run
@@ -98,6 +101,7 @@ def test_unknown_command_says_the_nearest(capsys: pytest.CaptureFixture[str]) ->
         (["--ckpt_path", "last"], "checkpoints/last.ckpt: train first, or give another --run_dir"),
         (["--ckpt_path", "nowhere.ckpt"], "checkpoint 'nowhere.ckpt' does not exist"),
         (["--data.store", "nowhere"], "nowhere"),
+        (["--seed_everything", "-4"], "--seed_everything must be at least 0 and below 2**32, got -4"),
     ],
 )
 def test_a_mistake_ends_in_one_line(
@@ -134,6 +138,131 @@ def test_a_slip_that_is_no_message_of_ours_keeps_its_traceback(
     monkeypatch.setattr(torch.nn.functional, "cross_entropy", lambda *_, **__: torch.zeros(()).reshape(2, 2))
     with pytest.raises(RuntimeError):
         fit(tones, tmp_path / "run")
+
+
+def test_a_refused_optimizer_setting_ends_in_one_line(
+    tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit(tones, tmp_path / "run", "--model.optimizer.lr", "-1") == 2
+    *_, said = capsys.readouterr().err.splitlines()
+    assert said == (
+        "audiocls: error: model.optimizer is refused by its class (Invalid learning rate: -1.0): give it another value"
+    )
+
+
+@pytest.mark.parametrize("name", ["file", "file/run", "/proc/nix", "/proc"])
+def test_a_run_dir_that_cannot_be_written_into_ends_in_one_line(
+    name: str, tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert fit(tones, tmp_path / name, "--trainer.logger", "false") == 2
+    *_, said = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"audiocls: error: --run_dir {tmp_path / name} is no folder that can be written into (")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["fit"], "say what to train: --config conf/folder.yaml or another recipe (without it, --model.frontend, "),
+        (["test"], "say which run: --run_dir DIR (without it, --model.frontend, --model.head, --data are required)"),
+        (["fit", "--ckpt_path", "last"], "say which run: --run_dir DIR ("),
+    ],
+)
+def test_a_command_alone_says_what_to_give(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments) == 2
+    assert capsys.readouterr().err.startswith(f"audiocls: error: {says}")
+
+
+def test_help_needs_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("test", "--run_dir", "nowhere", "--help") == 0
+    assert "--bootstrap_draws" in capsys.readouterr().out
+
+
+def test_a_run_whose_configuration_is_gone_says_so(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints") / "best.ckpt"
+    for named in (["--run_dir", str(tmp_path)], ["--ckpt_path", str(checkpoint)]):
+        assert run("test", *named) == 2
+        said = f"audiocls: error: there is no {tmp_path / 'config.yaml'}: put the run's own there, or give its recipe"
+        assert capsys.readouterr().err.startswith(said)
+
+
+def test_ctrl_c_before_training_ends_silently(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-v", "-m", "audiocls", "fit", "--config", RECIPE, "--run_dir", str(tmp_path / "run")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("import 'torch.nn'"):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert "KeyboardInterrupt" not in rest
+
+
+# --- classes of the user's own ---
+
+MINE = """
+from audiocls.frontends import MelSpectrogram
+from datamodules import AudioFolder
+
+class Mel(MelSpectrogram):
+    pass
+
+class Folder(AudioFolder):
+    def __init__(self, store: str, note=None, **kwargs):
+        super().__init__(store, **kwargs)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe with a module beside it, in a folder that Python does not search; what is imported is forgotten."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "mine.py").write_text(MINE)
+    shutil.copy(RECIPE, folder / "recipe.yaml")
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setitem(sys.modules, "mine", None)  # so that what is imported below is taken out again
+    monkeypatch.delitem(sys.modules, "mine")
+    importlib.invalidate_caches()
+    return folder / "recipe.yaml"
+
+
+@pytest.mark.parametrize("form", ["--config {}", "--config={}", "-c {}"])
+def test_a_module_beside_the_configuration_is_found(form: str, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("fit", *form.format(own).split(), "--model.frontend", "mine.Mel", "--print_config") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["frontend"]["class_path"] == "mine.Mel"
+
+
+def test_predict_names_the_module_that_is_missing(
+    own: Path, tones: Path, tone_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    run_dir, file = tmp_path / "run", str(tone_files / "low" / "low_0.wav")
+    sys.path.append(str(own.parent))
+    assert fit(tones, run_dir, "--model.frontend", "mine.Mel", *ONE_EPOCH) == 0
+    capsys.readouterr()
+    sys.path.remove(str(own.parent))
+    monkeypatch.delitem(sys.modules, "mine")
+    assert run("predict", "--run_dir", str(run_dir), file) == 2
+    assert capsys.readouterr().err == (
+        f"audiocls: error: {run_dir / 'checkpoints' / 'best.ckpt'} cannot be loaded: the model needs the module "
+        "'mine', which is not found: run where it lies, or put its folder on PYTHONPATH\n"
+    )
+    monkeypatch.chdir(own.parent)
+    assert run("predict", "--run_dir", str(run_dir), file) == 0
+
+
+def test_folds_take_a_data_set_of_one_s_own_with_an_untyped_parameter(own: Path, tones: Path) -> None:
+    words = ["--config", str(own), "--data", "mine.Folder", "--data.store", str(tones), "--data.clip_seconds", "0.2"]
+    data = open_data(yaml.safe_load(resolved_config(words)))
+    assert type(data).__name__ == "Folder"
 
 
 # --- what a run is ---
