@@ -1,5 +1,6 @@
 """RunReport and what it is made of: tables, figures, misheard clips, and the same read back from an offline W&B run."""
 
+import contextlib
 import csv
 import itertools
 import json
@@ -8,6 +9,7 @@ import sys
 import wave
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import matplotlib
 import numpy as np
@@ -25,6 +27,7 @@ from sklearn.metrics import confusion_matrix
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from audiocls.callbacks import LastCheckpoint
 from audiocls.intervals import bootstrap
 from audiocls.metrics import Evaluation, evaluate
 from audiocls.report import figures, snapshot, style, tables
@@ -406,6 +409,104 @@ def test_resumed_run_goes_on_with_its_metrics(tmp_path):
     assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
     assert rows[:2] == before[:2]
     assert [float(row["train/loss"]) for row in rows] == [0, 1, 2, 3]
+
+
+class Killed(pl.Callback):
+    """Ends a run as a kill does, after an epoch's validation and before its checkpoints."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise RuntimeError("killed")
+
+
+def fit(folder: Path, skills: Sequence[float], *callbacks: pl.Callback, epochs: int = 4, resume: bool = False) -> None:
+    """A run with the checkpoints of the command line; a killed one ends without a word."""
+    best = ModelCheckpoint(folder / "checkpoints", filename="best", monitor="val/accuracy", mode="max")
+    last = LastCheckpoint(folder / "checkpoints/last.ckpt")
+    settings = trainer(folder, RunReport(), *callbacks, best, last, epochs=epochs)
+    with contextlib.suppress(RuntimeError):
+        settings.fit(Scripted(skills), datamodule=Clips(), ckpt_path=last.path if resume else None, weights_only=True)
+
+
+def reported(folder: Path) -> tuple[list[float], float]:
+    """The f1 by class of val_classes.csv, and the accuracy of val_predictions.csv."""
+    predictions = read(folder / "val_predictions.csv")
+    right = sum(row["target"] == row["prediction"] for row in predictions)
+    return [float(row["f1"]) for row in read(folder / "val_classes.csv")], right / len(predictions)
+
+
+def of_skill(skill: float) -> tuple[object, object]:
+    expected = Scripted([skill]).expected(0)
+    return pytest.approx(expected.per_class["f1"]), pytest.approx(expected.scalars["accuracy"])
+
+
+def test_resumed_run_reports_the_best_epoch_before_the_kill(tmp_path):
+    skills = [0.5, 2.0, 1.0, 0.7]  # best in epoch 1
+    fit(tmp_path, skills, Killed(2))
+    assert not (tmp_path / "figures").exists()
+    fit(tmp_path, skills, resume=True)
+    assert [row["epoch"] for row in read(tmp_path / "metrics.csv")] == ["0", "1", "2", "3"]
+    assert reported(tmp_path) == of_skill(2.0)
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {"curves.png", "confusion.png", "classes.png", "filterbank.png"}
+    worst = tables.misheard(Scripted([2.0]).expected(0), 8)
+    assert [path.name[-7:-4] for path in sorted((tmp_path / "misheard").iterdir())] == [f"{c.clip:03d}" for c in worst]
+
+
+@pytest.mark.usefixtures("quick")
+def test_best_epoch_that_a_kill_has_lost_is_not_reported(tmp_path):
+    fit(tmp_path, [1.0, 0.5, 2.0], Killed(2))
+    assert reported(tmp_path) == of_skill(2.0)
+    fit(tmp_path, [1.0, 0.5, 0.7, 0.6], resume=True)  # trained again, it is no longer the best
+    assert reported(tmp_path) == of_skill(1.0)
+
+
+def test_kill_behind_the_last_epoch_leaves_the_report_to_the_next_start(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(RunReport, "on_train_end", Mock(side_effect=RuntimeError("killed")))
+        fit(tmp_path, [0.5, 2.0, 1.0], epochs=3)
+    assert not (tmp_path / "figures").exists()
+    fit(tmp_path, [0.5, 2.0, 1.0], epochs=3, resume=True)
+    assert reported(tmp_path) == of_skill(2.0)
+    assert {"curves.png", "confusion.png", "classes.png"} <= {path.name for path in (tmp_path / "figures").iterdir()}
+
+
+@pytest.mark.usefixtures("quick")
+def test_resumed_in_another_folder_the_best_epoch_is_chosen_anew(tmp_path):
+    fit(tmp_path / "one", [2.0, 0.5], epochs=2)
+    report, last = RunReport(), tmp_path / "one/checkpoints/last.ckpt"
+    trainer(tmp_path / "two", report, epochs=3, limit_val_batches=0).fit(Scripted(), datamodule=Clips(), ckpt_path=last)
+    assert not (tmp_path / "two/val_classes.csv").exists()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("broken", ["write_classes", "write_predictions"])
+def test_predictions_of_one_epoch_never_stand_beside_the_classes_of_another(tmp_path, monkeypatch, broken):
+    fit(tmp_path, [1.0], epochs=1)
+    write, calls = getattr(tables, broken), []
+
+    def killed(*arguments: object) -> Path:
+        calls.append(broken)
+        if len(calls) == 2:
+            raise RuntimeError("killed")
+        return write(*arguments)
+
+    monkeypatch.setattr(tables, broken, killed)
+    fit(tmp_path, [1.0, 2.0], resume=True, epochs=2)  # once for what is taken up, once for the new best
+    assert len(calls) == 2
+    assert not (tmp_path / "val_predictions.csv").exists()
+
+
+@pytest.mark.usefixtures("quick")
+def test_best_epoch_of_other_clips_is_not_taken_up(tmp_path, monkeypatch, caplog):
+    fit(tmp_path, [2.0, 1.0], epochs=2)
+    monkeypatch.setattr(Clips, "clip_ids", lambda self, split: ["one"])
+    with caplog.at_level("WARNING"):
+        fit(tmp_path, [2.0, 1.0, 0.5], epochs=3, resume=True)
+    assert "epoch 0 is not reported, though the best so far: the validation has lost clips" in caplog.text
 
 
 @pytest.mark.usefixtures("quick")

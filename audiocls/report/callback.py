@@ -9,8 +9,9 @@
       test_intervals.csv                                95 % intervals of its scores; val_ of a validation by itself
 
 Tables and figures of the validation are those of the best epoch by what ModelCheckpoint monitors, so that they belong
-to the checkpoint that is kept; without a monitor they are those of the last. The same goes to W&B where a WandbLogger
-is in use. Scores themselves are computed by the model (`audiocls.metrics`).
+to the checkpoint that is kept; without a monitor they are those of the last. Checkpoints hold that evaluation, so that
+a resumed run reports its best epoch also where it lay before the stop. The same goes to W&B where a WandbLogger is in
+use. Scores themselves are computed by the model (`audiocls.metrics`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from torch import Tensor
 from audiocls.intervals import LEAST_DRAWS, N_DRAWS, Intervals, bootstrap
 from audiocls.metrics import Evaluation
 from audiocls.report import figures, panels, style
-from audiocls.report.snapshot import SPLITS, Prefix, Snapshot
+from audiocls.report.snapshot import SPLITS, Audible, Prefix, Snapshot
 from audiocls.report.tables import Cell, MetricsTable
 
 log = logging.getLogger(__name__)
@@ -50,13 +51,13 @@ class RunReport(Callback):
     """Writes metrics, tables, figures and misheard clips of a run, and shows them in W&B.
 
     Reads `pl_module.evaluation`, an `audiocls.metrics.Evaluation`, after each validation and test. Writes on global
-    rank zero only, nothing for the sanity check and nothing under `fast_dev_run`. metrics.csv and the small tables of
-    classes are written after each validation; the rest costs a few seconds and is written every `figure_every` epochs,
-    at the end, and when a run is stopped by Ctrl-C or a signal.
+    rank zero only, nothing for the sanity check and nothing under `fast_dev_run`. metrics.csv is written after each
+    validation, and the tables of the best epoch, its predictions too, as soon as it is found; the rest costs a few
+    seconds and is written every `figure_every` epochs, at the end, and when a run is stopped by Ctrl-C or a signal.
 
     Args:
         run_dir: folder to write into; the trainer's `default_root_dir` where none is given.
-        figure_every: epochs between two writings of figures, predictions and clips.
+        figure_every: epochs between two writings of figures and clips.
         misheard: how many of the most confidently wrong clips are kept as wav files; 0 for none.
         class_score: score of the classes that is drawn, a column of val_classes.csv; "f1" for one label a clip and
             "average_precision" for several where none is given.
@@ -92,6 +93,7 @@ class RunReport(Callback):
         self._metrics: MetricsTable | None = None
         self._best: Snapshot | None = None
         self._published: Snapshot | None = None
+        self._restored: Snapshot | None = None
         self._loaded: tuple[int, int] | None = None
 
     def report_paths(self) -> dict[str, Path]:
@@ -110,6 +112,15 @@ class RunReport(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Settle the folder."""
         self._folder = self.run_dir or Path(trainer.default_root_dir)
+        self._metrics = self._restored = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best epoch's evaluation, if there is one."""
+        return {} if self._best is None else {"best": self._best.state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the best epoch until training goes on."""
+        self._restored = Snapshot.from_state(state_dict["best"]) if "best" in state_dict else None
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -118,13 +129,8 @@ class RunReport(Callback):
         self._loaded = (int(checkpoint["epoch"]), int(checkpoint["global_step"]))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take up metrics.csv where the checkpoint left it."""
-        self._best = self._published = None
-        if not _writes(trainer):
-            return
-        self._metrics = MetricsTable(self._folder / "metrics.csv")
-        if dropped := self._metrics.drop_after(trainer.global_step):
-            log.info("metrics.csv: %d rows after step %d are dropped, to be run again", dropped, trainer.global_step)
+        """Take up metrics.csv and the best epoch where the checkpoint left them."""
+        self._take_up(trainer)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Complete the row of the epoch before: its training metrics are known only now."""
@@ -155,7 +161,7 @@ class RunReport(Callback):
             self._best = Snapshot.take(
                 pl_module, evaluation, prefix="val", epoch=trainer.current_epoch, step=trainer.global_step
             )
-            self._best.write_class_tables(self._folder)
+            self._best.write_tables(self._folder, getattr(trainer, "datamodule", None))
         if (trainer.current_epoch + 1) % self.figure_every == 0:
             self._publish(trainer, self._best, final=False)
 
@@ -171,6 +177,12 @@ class RunReport(Callback):
         if _writes(trainer):
             self._publish(trainer, self._best, final=True)
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what a kill behind the last epoch has left out: a run that has nothing to train starts no training."""
+        if self._restored is not None and _writes(trainer):
+            self._take_up(trainer)
+            self._publish(trainer, self._best, final=True)
+
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write what is still due of a run that is stopped on purpose; an error leaves what was written before."""
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit)
@@ -181,6 +193,28 @@ class RunReport(Callback):
                 log.exception("the report of the stopped run could not be written")
 
     # --- writing ---
+
+    def _take_up(self, trainer: pl.Trainer) -> None:
+        """Go on with metrics.csv and the best epoch, whose tables replace those of an epoch that was lost."""
+        restored, self._restored = self._restored, None
+        self._best = self._published = None
+        if not _writes(trainer):
+            return
+        self._metrics = MetricsTable(self._folder / "metrics.csv")
+        if dropped := self._metrics.drop_after(trainer.global_step):
+            log.info("metrics.csv: %d rows after step %d are dropped, to be run again", dropped, trainer.global_step)
+        # a run that goes on in another folder chooses its best epoch anew, as ModelCheckpoint does
+        rows = {(str(row["epoch"]), str(row["step"])) for row in self._metrics.rows}
+        if restored is None or (str(restored.epoch), str(restored.step)) not in rows:
+            return
+        source = getattr(trainer, "datamodule", None)
+        if isinstance(source, Audible) and len(source.clip_ids("validation")) <= int(restored.evaluation.clip.max()):
+            log.warning(
+                "epoch %s is not reported, though the best so far: the validation has lost clips", restored.epoch
+            )
+            return
+        self._best = restored
+        self._best.write_tables(self._folder, source)
 
     def _complete_row(self, trainer: pl.Trainer) -> None:
         found = _scalars(trainer.callback_metrics)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -83,6 +83,18 @@ class Snapshot:
         arrays = {name: bank.detach().float().cpu().numpy() for name, bank in banks.items()}
         return cls(prefix, epoch, step, evaluation, arrays, int(getattr(frontend, "sample_rate", 0)), intervals)
 
+    def state(self) -> dict[str, Any]:
+        """All but the intervals as tensors, texts and numbers, for a checkpoint; `from_state` takes it back."""
+        banks = {name: torch.from_numpy(bank) for name, bank in self.filterbanks.items()}
+        known = {"prefix": self.prefix, "epoch": self.epoch, "step": self.step, "sample_rate": self.sample_rate}
+        return known | {"evaluation": dict(vars(self.evaluation)), "filterbanks": banks}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Snapshot:
+        """The snapshot whose `state` it is."""
+        banks = {name: bank.numpy() for name, bank in state["filterbanks"].items()}
+        return cls(**(state | {"evaluation": Evaluation(**state["evaluation"]), "filterbanks": banks}))
+
     @property
     def heading(self) -> str:
         """What the figures say they are of: "validation, epoch 7"."""
@@ -105,6 +117,12 @@ class Snapshot:
         if wanted not in columns:
             raise ValueError(f"class_score must be one of {', '.join(columns)}, got {wanted!r}")
         return wanted
+
+    def write_tables(self, folder: Path, source: object) -> None:
+        """Write all tables; a kill on the way leaves no predictions beside the classes of another evaluation."""
+        (folder / f"{self.prefix}_predictions.csv").unlink(missing_ok=True)
+        self.write_class_tables(folder)
+        self.write_predictions(folder, source)
 
     def write_class_tables(self, folder: Path) -> None:
         """Write PREFIX_classes.csv, for one label a clip PREFIX_confusion.csv, and PREFIX_intervals.csv if known."""
