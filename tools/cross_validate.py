@@ -65,7 +65,8 @@ class Terminal:
         doing = []
         for run in progress.running:
             stage = {"fit": "training", "test": "testing"}.get(run.stage, "finishing")
-            epoch = f" epoch {run.epochs + 1} of {self.max_epochs}" if stage == "training" and self.max_epochs else ""
+            reached = min(run.epochs + 1, self.max_epochs)  # the last one's row is there before the process ends
+            epoch = f" epoch {reached} of {self.max_epochs}" if stage == "training" and self.max_epochs else ""
             doing.append(f"fold {run.fold}{f' seed {run.seed}' * bool(run.seed)}: {stage}{epoch}")
             if not sys.stderr.isatty() and (run.fold, run.seed, stage) not in self.begun:
                 self.begun.add((run.fold, run.seed, stage))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datamodules.base import AudioDataModule
     from datamodules.storage.writer import Summary
 
+CONF = Path(__file__).resolve().parents[1] / "conf"
 MEBIBYTE = 1 << 20
 USAGE = "decode_to_hdf.py SOURCE --out STORE --sample-rate HZ [options]"
 EPILOG = """
@@ -260,8 +261,19 @@ def finish(arguments: argparse.Namespace, summary: Summary, progress: Progress, 
         )
         return EXIT_FAILURES
     if not status and not summary.pending:
-        say(f"next      audiocls fit --config CONFIG.yaml --data.store {shlex.quote(str(arguments.out))}")
+        say(f"next      {shlex.join(training(arguments))}")
     return status
+
+
+def training(arguments: argparse.Namespace) -> list[str]:
+    """The command that trains on the store; CONFIG.yaml stands where none of the configurations here is for it."""
+    given, root = arguments.dataset or "", ["--data.root", str(arguments.root)] if arguments.dataset else []
+    if not given and arguments.source.is_dir() and any(path.is_dir() for path in arguments.source.iterdir()):
+        given = "audio_folder"
+    known = [path.name for path in CONF.glob("*.yaml") if _plain(given).endswith(_plain(path.stem))]
+    config = f"conf/{known[0]}" if known else "CONFIG.yaml"
+    run_dir = ["--run_dir", f"runs/{arguments.out.absolute().name}"]
+    return ["audiocls", "fit", "--config", config, "--data.store", str(arguments.out), *root, *run_dir]
 
 
 def main() -> int:

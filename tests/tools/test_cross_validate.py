@@ -125,6 +125,15 @@ def test_a_terminal_shows_one_line_that_changes(
     assert error.endswith("12.3 min\n")
 
 
+def test_a_fold_that_ends_is_in_its_last_epoch(
+    planned: dict[str, object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(FoldRun, "epochs", 30)
+    assert run(monkeypatch, "--config", "a.yaml") == 0
+    assert "fold 2: training epoch 30 of 30, about" in capsys.readouterr().err
+
+
 def test_help_loads_no_torch() -> None:
     command = [sys.executable, "-X", "importtime", str(TOOL), "--help"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -150,6 +151,34 @@ def test_summary_names_what_failed_and_what_is_damaged(audio: Path, stored: Path
     allowed = run(*command, "--allow-failures", 1)
     assert allowed.returncode == 0
     assert "audiocls fit --config" in allowed.stdout
+
+
+def test_what_comes_next_works_as_it_is_printed(
+    typed: Callable[..., Told], tone_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "my tones"
+    said = typed(tone_files, "--out", store, "--sample-rate", 8000).out.splitlines()[-1]
+    assert said == f"next      audiocls fit --config conf/folder.yaml --data.store '{store}' --run_dir 'runs/my tones'"
+    monkeypatch.chdir(TOOL.parents[1])
+    command = [sys.executable, "-m", *shlex.split(said)[1:], "--print_config"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "config"),
+    [
+        (["--dataset", "FMA", "--root", "r"], "conf/fma.yaml --data.store s --data.root r"),
+        (["--dataset", "speech_commands", "--root", "r"], "conf/speech_commands.yaml --data.store s --data.root r"),
+        (["--dataset", "spoken_digits", "--root", "r"], "conf/digits.yaml --data.store s --data.root r"),
+        (["a.csv"], "CONFIG.yaml --data.store s"),
+        ([], "CONFIG.yaml --data.store s"),
+    ],
+)
+def test_what_comes_next_names_the_configuration_of_a_known_set(given: list[str], config: str, tmp_path: Path) -> None:
+    words = [*(given or [str(tmp_path)]), "--out", "s", "--sample-rate", "8000"]  # a folder without folders
+    arguments = decode_to_hdf.build_parser().parse_args(words)
+    assert " ".join(decode_to_hdf.training(arguments)) == f"audiocls fit --config {config} --run_dir runs/s"
 
 
 def test_dry_run_says_what_would_come_and_writes_nothing(
