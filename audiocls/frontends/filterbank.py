@@ -49,7 +49,7 @@ class Filterbank(nn.Module):
         self.register_buffer("scale", scale, persistent=False)
         self.relative_weight = nn.Parameter(weight / scale) if learnable else None
         self._groups = Kept(functional.filter_groups)
-        self.arranged = None if learnable else Kept(functional.kept_filters)  # for `functional.fused_energy`
+        self.arrangements = None if learnable else Kept(functional.kept_filters)  # for `functional.fused_energy`
 
     @property
     def groups(self) -> functional.FilterGroups | None:

@@ -130,7 +130,7 @@ class ParametricFilterbank(Filterbank):
         super().__init__(
             functional.band_responses(bands.start(), sample_rate=sample_rate, n_fft=n_fft, shape=shape, norm=norm)
         )
-        self.arranged = None  # for they move
+        self.arrangements = None  # bands move
         self.edges = bands
         self.sample_rate, self.n_fft = sample_rate, n_fft
         self.shape: BandShape = shape

@@ -128,8 +128,8 @@ class Spectrum(nn.Module):
         weight = None if filterbank is None else filterbank.weight
         logarithm = None if compression is None else compression.logarithm
         if self._fuses(waveform, filterbank, logarithm is not None):
-            kept = None if filterbank is None else filterbank.arranged
-            window, kernel = self.window(), partial(functional.fused_energy, logarithm=logarithm, arranged=kept)
+            kept = None if filterbank is None else filterbank.arrangements
+            window, kernel = self.window(), partial(functional.fused_energy, logarithm=logarithm, arrangements=kept)
             compress = compression if compression is None or logarithm is None else compression.after_logarithm
         elif self._fits_lanes(waveform, window := self.window()):
             kernel = partial(functional.lane_energy, groups=None if filterbank is None else filterbank.groups)

@@ -156,7 +156,7 @@ def fused_energy(
     pad_mode: PadMode = "constant",
     power: float = 2.0,
     logarithm: Logarithm | None = None,
-    arranged: Kept[fused_kernels.Arrangement] | None = None,
+    arrangements: Kept[fused_kernels.Arrangement] | None = None,
 ) -> Tensor:
     """Power (or magnitude) of the short-time Fourier transform, through a filterbank where there is one.
 
@@ -172,7 +172,7 @@ def fused_energy(
         pad_mode: what stands outside the clip where `center` needs it: "constant" (zeros) or "reflect".
         power: 2.0 for power, 1.0 for magnitude.
         logarithm: what is taken of the energies at the end; a clip is to it as to `take_logarithm`.
-        arranged: keeps a filterbank that is not learnt as the kernel reads it, from call to call.
+        arrangements: keeps a filterbank that is not learnt as the kernel reads it, from call to call.
     Returns:
         Shape (..., n_bins, frames), float32; differentiable once in waveform, filterbank and window.
     Raises:
@@ -205,10 +205,9 @@ def fused_energy(
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         energy: Tensor = _energy(waveform, window, filterbank, *settings, None)
         return energy if logarithm is None else take_logarithm(energy, logarithm)
-    taken = None if logarithm is None else list(logarithm)
     if is_eager(*tensors):  # an operator costs more than to start the kernel, and nobody looks on
-        return _measured(waveform, window, filterbank, *settings, taken, arranged)
-    return _energy(waveform, window, filterbank, *settings, taken)
+        return _measured(waveform, window, settings, filterbank, logarithm, arrangements)
+    return _energy(waveform, window, filterbank, *settings, None if logarithm is None else list(logarithm))
 
 
 class _Frames(NamedTuple):
@@ -354,29 +353,25 @@ class _Frames(NamedTuple):
 def _measured(
     waveform: Tensor,
     window: Tensor,
+    settings: tuple[int, bool, bool, bool],
     filterbank: Tensor | None,
-    hop_length: int,
-    center: bool,
-    mirrored: bool,
-    magnitudes: bool,
-    logarithm: Sequence[float] | None,
-    arranged: Kept[fused_kernels.Arrangement] | None = None,
+    logarithm: Logarithm | None,
+    arrangements: Kept[fused_kernels.Arrangement] | None = None,
 ) -> Tensor:
     """Energies (..., n_bins, frames) of waveforms (..., time) with a window as long as a frame, or their logarithm."""
-    frames = _Frames(waveform.reshape(-1, waveform.shape[-1]), window, hop_length, center, mirrored, magnitudes)
-    taken = None if logarithm is None else Logarithm(*logarithm)
+    frames = _Frames(waveform.reshape(-1, waveform.shape[-1]), window, *settings)
     if frames.have_kernel:
-        kept = None
-        if arranged is not None and filterbank is not None and not _captures(waveform.device):
-            kept = arranged.of(filterbank, waveform.dtype)
-        energy = frames.by_kernel(filterbank, logarithm=taken, arranged=kept)
+        arranged = None
+        if arrangements is not None and filterbank is not None and not _captures(waveform.device):
+            arranged = arrangements.of(filterbank, waveform.dtype)
+        energy = frames.by_kernel(filterbank, logarithm=logarithm, arranged=arranged)
         energy = energy.view(*waveform.shape[:-1], *energy.shape[1:])
-        return energy if taken is None else _above_floor(energy, taken)
+        return energy if logarithm is None else _above_floor(energy, logarithm)
     with torch.autocast(waveform.device.type, enabled=False):
         energy = frames.measure(frames.spectrum())
         energy = (energy if filterbank is None else filterbank @ energy).contiguous()
         energy = energy.view(*waveform.shape[:-1], *energy.shape[1:])
-        return energy if taken is None else take_logarithm(energy, taken)
+        return energy if logarithm is None else take_logarithm(energy, logarithm)
 
 
 @torch.library.custom_op("audiocls::fused_energy", mutates_args=())
@@ -391,7 +386,8 @@ def _energy(
     logarithm: Sequence[float] | None,
 ) -> Tensor:
     """What `_measured` gives, as one node of a graph."""
-    return _measured(waveform, window, filterbank, hop_length, center, mirrored, magnitudes, logarithm)
+    taken = None if logarithm is None else Logarithm(*logarithm)
+    return _measured(waveform, window, (hop_length, center, mirrored, magnitudes), filterbank, taken)
 
 
 def _captures(device: torch.device) -> bool:

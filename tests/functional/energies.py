@@ -34,6 +34,18 @@ def settings(n_fft: int, hop_length: int, win_length: int | None = None, **other
     return {"n_fft": n_fft, "hop_length": hop_length, "window": window, **others}
 
 
+def framings(n_fft: int) -> tuple[tuple[int, int, bool], ...]:
+    """Hops, lengths of windows and whether frames are centred: even and odd hops, overlap and gaps, short windows."""
+    return (
+        (n_fft // 4, n_fft, True),
+        (n_fft // 3, n_fft, True),
+        (n_fft // 2 + 19, n_fft - 100, True),
+        (n_fft + 6, 201, True),
+        (n_fft // 4 + 2, n_fft, False),
+        (n_fft // 3, n_fft // 2 + 1, False),
+    )
+
+
 def mel(n_fft: int, n_mels: int) -> Tensor:
     return functional.mel_filterbank(sample_rate=SAMPLE_RATE, n_fft=n_fft, n_mels=n_mels)
 

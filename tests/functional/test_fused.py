@@ -21,7 +21,7 @@ from torch import Tensor
 from audiocls import functional
 from audiocls.functional import fused, fused_energy, fused_kernels, why_not_fused
 from tests.emulated_fused import KERNELS
-from tests.functional.energies import SIZES, assert_exact, clips, exact, mel, pcm, settings
+from tests.functional.energies import SIZES, assert_exact, clips, exact, framings, mel, pcm, settings
 
 
 def plain(waveform: Tensor, filterbank: Tensor, **settings: Any) -> Tensor:
@@ -183,14 +183,7 @@ def test_bins_are_exact_on_a_gpu(
 ) -> None:
     for time in (1, 2, 100, n_fft // 2 - 1, n_fft // 2, n_fft // 2 + 1, n_fft + 1, 7999, 8000):
         waveform = (pcm(clips(time)) if dtype == torch.int16 else clips(time)).to(cuda)
-        for hop_length, win_length, center in (
-            (n_fft // 4, n_fft, True),
-            (n_fft // 3, n_fft, True),
-            (n_fft // 2 + 19, n_fft - 100, True),
-            (n_fft + 6, 201, True),
-            (n_fft // 4 + 2, n_fft, False),
-            (n_fft // 3, n_fft // 2 + 1, False),
-        ):
+        for hop_length, win_length, center in framings(n_fft):
             if center or time >= n_fft:
                 given = on(cuda, settings(n_fft, hop_length, win_length, center=center, pad_mode=pad_mode, power=power))
                 energy = fused_energy(waveform, **given)

@@ -15,7 +15,7 @@ from audiocls.functional import fused, fused_energy, fused_kernels
 from audiocls.functional.kept import Kept
 from audiocls.functional.scaling import Logarithm
 from tests.emulated_fused import EmulatedFused
-from tests.functional.energies import SIZES, assert_exact, clips, exact, mel, pcm, settings
+from tests.functional.energies import SIZES, assert_exact, clips, exact, framings, mel, pcm, settings
 
 every_size = pytest.mark.parametrize("n_fft", SIZES)
 every_padding = pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
@@ -43,14 +43,7 @@ def test_bins_are_exact(
     emulated_fused: EmulatedFused, n_fft: int, pad_mode: str, power: float, dtype: torch.dtype
 ) -> None:
     waveform = sampled(clips(7999 if n_fft > 1024 else 5 * n_fft + 77), dtype)  # odd: every other clip begins at one
-    for hop_length, win_length, center in (
-        (n_fft // 4, n_fft, True),
-        (n_fft // 3, n_fft, True),
-        (n_fft // 2 + 19, n_fft - 100, True),
-        (n_fft + 6, 201, True),
-        (n_fft // 4 + 2, n_fft, False),
-        (n_fft // 3, n_fft // 2 + 1, False),
-    ):
+    for hop_length, win_length, center in framings(n_fft):
         given = settings(n_fft, hop_length, win_length, center=center, pad_mode=pad_mode, power=power)
         energy = emulated_fused.in_any_order(lambda given=given: fused_energy(waveform, **given))
         assert_exact(energy, waveform, **given)
@@ -183,12 +176,12 @@ def test_a_filterbank_is_arranged_once_and_again_when_it_changes(
         lambda: weight.copy_(torch.rand(weight.shape)),
     ):
         change()
-        ours = fused_energy(waveform, weight, **given, arranged=kept)
+        ours = fused_energy(waveform, weight, **given, arrangements=kept)
         assert torch.equal(ours, fused_energy(waveform, weight, **given))
-    # Without `arranged` it is in every call.
+    # Without `arrangements` it is in every call.
     assert emulated_fused.launched.count("arrange") == 4 + 3
     other = weight.flip(0)
-    assert torch.equal(fused_energy(waveform, other, **given, arranged=kept), ours.flip(1))
+    assert torch.equal(fused_energy(waveform, other, **given, arrangements=kept), ours.flip(1))
 
 
 @every_size
