@@ -16,6 +16,7 @@ usage: audiocls COMMAND [options]
   validate  score the validation set: audiocls validate --run_dir runs/drums
   test      score the test set:       audiocls test --run_dir runs/drums
   predict   classify audio files:     audiocls predict --run_dir runs/drums a.wav b.mp3
+  embed     describe audio files:     audiocls embed --run_dir runs/drums a.wav b.mp3 --out vectors.npz
 
 `audiocls COMMAND --help` lists the options of a command. A second --config lays its keys over the first:
 audiocls fit --config conf/drums.yaml --config conf/heads/music_crnn.yaml. Any key can be set on the command line:
@@ -23,7 +24,7 @@ audiocls fit --config conf/drums.yaml --config conf/heads/music_crnn.yaml. Any k
 `python tools/decode_to_hdf.py`.
 """
 TRAINING = ("fit", "validate", "test")
-COMMANDS = (*TRAINING, "predict")
+COMMANDS = (*TRAINING, "predict", "embed")
 INTERRUPTED = 130  # as a shell says it of SIGINT
 
 
@@ -48,7 +49,7 @@ def _run(arguments: list[str]) -> int:
     # a user's own front-end, head or data set, in the present folder or beside his configuration
     folders = dict.fromkeys([os.getcwd(), *_config_folders(arguments)])
     sys.path += [folder for folder in folders if folder not in sys.path]
-    module = importlib.import_module("audiocls.cli" if command in TRAINING else "audiocls.predict")
+    module = importlib.import_module("audiocls.cli" if command in TRAINING else f"audiocls.{command}")
     return module.main(arguments if command in TRAINING else arguments[1:])
 
 

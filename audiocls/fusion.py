@@ -53,10 +53,11 @@ from audiocls.fusion_tables import (
 )
 from audiocls.intervals import bootstrap
 from audiocls.metrics import Evaluation, Task, evaluate
+from audiocls.predict import DECIDED, decided
 from audiocls.report import folds as report
 from audiocls.report.folds import FoldResult
 from audiocls.report.style import score_label
-from audiocls.report.tables import Cell, write_csv, write_intervals, write_predictions
+from audiocls.report.tables import write_csv, write_intervals, write_predictions
 from audiocls.runs import unused
 from audiocls.thresholds import UNKNOWN
 
@@ -235,11 +236,11 @@ def _write_single(out: Path, recipe: Recipe, tests: Sequence[FoldTables], scored
 
 def _write_unscored(out: Path, recipe: Recipe, table: Table, fused: NDArray[np.float64]) -> Said:
     """A table as `audiocls predict` writes it."""
-    names, tags = list(table.class_names), table.task == "multilabel"
-    rows: list[list[Cell]] = []
-    for clip, values in zip(table.clips, fused, strict=True):
-        labels = ["|".join(names[i] for i in np.flatnonzero(values >= UNKNOWN))] if tags else []
-        rows.append([clip, *labels, *values.tolist()])
+    names = list(table.class_names)
+    rows = [
+        [clip, *decided(values, task=table.task, class_names=names), *values.tolist()]
+        for clip, values in zip(table.clips, fused, strict=True)
+    ]
     _begin(out, recipe)
-    path = write_csv(out / "predictions.csv", ["path", *["labels"] * tags, *names], rows)
+    path = write_csv(out / "predictions.csv", ["path", *DECIDED[table.task], *names], rows)
     return Said([f"{len(rows):,} files, without targets and so without scores"], [path])

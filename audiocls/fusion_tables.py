@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audiocls.metrics import Task
+from audiocls.predict import DECIDED
 from datamodules.tables import read_own_csv
 
 FOLDS, PREDICTIONS, INTERVALS = "folds.csv", "test_predictions.csv", "test_intervals.csv"
@@ -157,7 +158,7 @@ def _read(path: Path) -> Table:
 def _layout(columns: list[str], *, predicted: bool) -> tuple[list[str], list[str], list[str]]:
     """Columns of targets (not of tables of `audiocls predict`), columns of predictions, and names of the classes."""
     if predicted:
-        scores = columns[1:] if columns[:1] == ["labels"] else columns
+        scores = columns[1:] if columns[:1] in DECIDED.values() else columns
         return [], scores, scores
     of_classes = columns[:2] == ["target", "prediction"]
     truth = ["target"] if of_classes else [column for column in columns if column.startswith("target(")]
@@ -167,14 +168,13 @@ def _layout(columns: list[str], *, predicted: bool) -> tuple[list[str], list[str
 
 
 def _task(columns: list[str], numbers: NDArray[np.float64], *, predicted: bool) -> Task:
-    """The task that predictions are of: those of one label a clip sum to 1."""
-    if predicted and columns[0] == "labels":
-        return "multilabel"
-    if not predicted and columns[0] != "target":
+    """The task that predictions are of; of those of a test, one label a clip has probabilities that sum to 1."""
+    if predicted:
+        tasks: list[Task] = [task for task, column in DECIDED.items() if columns[:1] == column]
+        return tasks[0] if tasks else "regression"
+    if columns[0] != "target":
         return "regression"
-    if (np.abs(numbers.sum(1) - 1) < ROUNDING).all():
-        return "multiclass"
-    return "regression" if predicted else "multilabel"
+    return "multiclass" if (np.abs(numbers.sum(1) - 1) < ROUNDING).all() else "multilabel"
 
 
 def _alike(tables: Sequence[Table]) -> list[Table]:

@@ -1,31 +1,31 @@
 """`audiocls predict`: classify audio files with a checkpoint alone.
 
 The checkpoint says the sample rate, the window length, the classes and the task, and for tags the thresholds that were
-chosen on the validation split. Each file is decoded as for a store, cut into all its windows, and scored by the mean of
-their predictions, as in validation and test.
+chosen on the validation split.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import csv
 import logging
-import re
+import os
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-import yaml
 
 from audiocls.classifier import Classifier
-from audiocls.runs import find_checkpoint, find_config, read_checkpoint
-from audiocls.terminal import quiet_libraries, shortened
+from audiocls.metrics import Task
+from audiocls.terminal import quiet_libraries
 from audiocls.thresholds import UNKNOWN
-from datamodules.batching.crops import all_windows, pad_short, padded_length
-from datamodules.decoding.decode import DecodeError, decode
-from datamodules.decoding.sources import find_sources
+from audiocls.trained import add_model_options, audio_files, check_out, chosen_checkpoint, heard, load
 
+DECIDED: dict[Task, list[str]] = {"multiclass": ["label"], "multilabel": ["labels"], "regression": []}
+"""Column of a table of predictions before those of the classes."""
 log = logging.getLogger(__name__)
 
 
@@ -35,99 +35,90 @@ def main(arguments: list[str]) -> int:
     quiet_libraries()
     try:
         _check(options)
-        checkpoint = find_checkpoint(_run_dir(options), options.ckpt_path)
-        read_checkpoint(checkpoint)
-        files = [path for name in options.files for path in _files(Path(name))]
-        classifier = _load(checkpoint)
+        checkpoint = chosen_checkpoint(options)
+        files = audio_files(options.files)
+        classifier = load(checkpoint)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"audiocls: error: {error}\n")
         return 2
     if classifier.task == "multilabel" and classifier.thresholds is None:
         log.info("the model holds no thresholds chosen in training: every tag is decided at %g", UNKNOWN)
-    classifier.to("cuda" if torch.cuda.is_available() else "cpu")
-    rows, failed = [], 0
-    for path in files:
+    return classify(classifier.to("cuda" if torch.cuda.is_available() else "cpu"), files, options)
+
+
+def classify(classifier: Classifier, files: list[Path], options: argparse.Namespace) -> int:
+    """Print and write what is said of each file; the exit status."""
+    n_failed, names = 0, classifier.class_names
+    thresholds = UNKNOWN if classifier.thresholds is None else classifier.thresholds.numpy()
+    with _table(options.out, ["path", *DECIDED[classifier.task], *names]) as write:
+        for path, prediction, note in heard(
+            classifier, files, classifier.predict_windows, batch_size=options.batch_size
+        ):
+            if note:
+                sys.stderr.write(f"audiocls: {note}\n")
+            if prediction is None:
+                n_failed += 1
+                continue
+            column = decided(prediction, task=classifier.task, class_names=names, thresholds=thresholds)
+            write([str(path), *column, *(f"{value:.6g}" for value in prediction)])
+            sys.stdout.write(f"{path}  {said(prediction, column, classifier, n=options.top)}\n")
+    if options.out and n_failed < len(files):
+        sys.stdout.write(f"{len(files) - n_failed} files, all predictions: {options.out}\n")
+    if n_failed:
+        sys.stderr.write(f"audiocls: {n_failed} of {len(files)} files could not be decoded\n")
+    return 1 if n_failed else 0
+
+
+@contextlib.contextmanager
+def _table(out: str | None, columns: Sequence[str]) -> Iterator[Callable[[Sequence[str]], object]]:
+    """Write rows as they come into OUT.part, which becomes the table at the end: none is lost where this is stopped."""
+    if out is None:
+        yield lambda row: None
+        return
+    n_rows, part = 0, Path(f"{out}.part")
+    with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+
+        def write(row: Sequence[str]) -> None:
+            nonlocal n_rows
+            writer.writerow(row)
+            file.flush()
+            n_rows += 1
+
         try:
-            prediction = classify(classifier, path, batch_size=options.batch_size)
-        except DecodeError as error:
-            sys.stderr.write(f"audiocls: {error}\n")
-            failed += 1
-            continue
-        labels = ["|".join(labels_of(classifier, prediction))] if classifier.task == "multilabel" else []
-        rows.append([str(path), *labels, *prediction.tolist()])
-        sys.stdout.write(f"{path}  {said(classifier, prediction, options.top)}\n")
-    if options.out and rows:
-        columns = ["path", *(["labels"] if classifier.task == "multilabel" else []), *classifier.class_names]
-        pd.DataFrame(rows, columns=pd.Index(columns)).to_csv(options.out, index=False)
-        sys.stdout.write(f"{len(rows)} files, all predictions: {options.out}\n")
-    if failed:
-        sys.stderr.write(f"audiocls: {failed} of {len(files)} files could not be decoded\n")
-    return 1 if failed else 0
-
-
-def _load(checkpoint: Path) -> Classifier:
-    """The model of a checkpoint, in evaluation mode; its classes are imported.
-
-    Raises:
-        ValueError: if one of them cannot be imported or refuses its settings.
-    """
-    try:
-        return Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
-    except argparse.ArgumentError as error:
-        said = shortened(str(error))
-        if module := re.search(r"No module named '([^']+)'", said):
-            said = (
-                f"the model needs the module {module.group(1)!r}, which is not found: run where it lies, or put its "
-                "folder on PYTHONPATH"
-            )
-        raise ValueError(f"{checkpoint} cannot be loaded: {said}") from None
-
-
-def classify(classifier: Classifier, path: Path, *, batch_size: int = 64) -> np.ndarray:
-    """Probability of each class (or each number) for one audio file: the mean over its windows.
-
-    Args:
-        classifier: in evaluation mode.
-        path: of the audio file.
-        batch_size: windows at a time.
-    Returns:
-        Shape (num_classes,), float64.
-    Raises:
-        DecodeError: if the file holds no readable audio.
-    """
-    pcm = decode(path, sample_rate=classifier.sample_rate, channels=classifier.n_channels).pcm.T
-    length = pcm.shape[1]
-    hop = max(round(classifier.hop_seconds * classifier.sample_rate), 1)
-    if classifier.clip_seconds is None:
-        n_samples = int(padded_length(np.array(length), hop))
+            yield write
+        except KeyboardInterrupt:
+            sys.stderr.write(f"audiocls: stopped: the predictions of {n_rows} files are in {part}\n")
+            raise
+    if n_rows:
+        os.replace(part, out)
     else:
-        n_samples = round(classifier.clip_seconds * classifier.sample_rate)
-    _, starts = all_windows(np.array([length]), n_samples, hop)
-    total = np.zeros(len(classifier.class_names))
-    for first in range(0, len(starts), batch_size):
-        part = starts[first : first + batch_size]
-        windows = np.zeros((len(part), classifier.n_channels, n_samples), dtype=np.int16)
-        for window, start in zip(windows, part, strict=True):
-            window[:, : length - start] = pcm[:, start : start + n_samples]
-        pad_short(windows, np.minimum(length - part, n_samples), classifier.padding)
-        total += classifier.predict_windows(torch.from_numpy(windows)).double().sum(0).cpu().numpy()
-    return total / len(starts)
+        part.unlink()
 
 
-def labels_of(classifier: Classifier, prediction: np.ndarray) -> list[str]:
-    """The tags that reach their thresholds; 0.5 where the checkpoint holds none."""
-    at = UNKNOWN if classifier.thresholds is None else classifier.thresholds.numpy()
-    return [classifier.class_names[i] for i in np.flatnonzero(prediction >= at)]
+def decided(
+    prediction: np.ndarray, *, task: Task, class_names: Sequence[str], thresholds: np.ndarray | float = UNKNOWN
+) -> list[str]:
+    """What stands in the column of DECIDED: the likeliest class, or the tags that reach their thresholds.
+
+    >>> decided(np.array([0.6, 0.1, 0.7]), task="multilabel", class_names=["a", "b", "c"])
+    ['a|c']
+    """
+    if task == "regression":
+        return []
+    if task == "multiclass":
+        return [class_names[int(prediction.argmax())]]
+    return ["|".join(name for name, there in zip(class_names, prediction >= thresholds, strict=True) if there)]
 
 
-def said(classifier: Classifier, prediction: np.ndarray, n: int) -> str:
+def said(prediction: np.ndarray, column: list[str], classifier: Classifier, *, n: int) -> str:
     """What is printed of a file: the likeliest classes, before them the tags that it has, or every number."""
+    names = classifier.class_names
     if classifier.task == "regression":
-        return "  ".join(f"{name} {value:.3f}" for name, value in zip(classifier.class_names, prediction, strict=True))
-    likeliest = best(classifier.class_names, prediction, n)
-    if classifier.task == "multiclass":
-        return likeliest
-    return f"{'|'.join(labels_of(classifier, prediction)) or 'no tag'}  ({likeliest})"
+        return "  ".join(f"{name} {value:.3f}" for name, value in zip(names, prediction, strict=True))
+    likeliest = best(names, prediction, n)
+    return likeliest if classifier.task == "multiclass" else f"{column[0] or 'no tag'}  ({likeliest})"
 
 
 def best(class_names: list[str], probability: np.ndarray, n: int) -> str:
@@ -145,39 +136,14 @@ def _check(options: argparse.Namespace) -> None:
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if options.out:
-        out = Path(options.out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        there = out.exists()
-        out.open("a").close()
-        if not there:
-            out.unlink()
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return [source.path for source in find_sources(path)]
-    if not path.is_file():
-        raise ValueError(f"audio file {str(path)!r} does not exist")
-    return [path]
-
-
-def _run_dir(options: argparse.Namespace) -> Path:
-    if options.run_dir is None and options.config is not None:
-        options.run_dir = (yaml.safe_load(find_config(options.config).read_text()) or {}).get("run_dir")
-    if options.run_dir is None and options.ckpt_path in ("best", "last"):
-        raise ValueError("say which model: --ckpt_path FILE, --run_dir DIR or --config YAML")
-    return Path(options.run_dir or ".")
+        check_out(options.out, (".csv",))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("audiocls predict", description="Classify audio files.", allow_abbrev=False)
     parser.add_argument("files", nargs="+", help="audio files, or folders of them")
-    parser.add_argument(
-        "--ckpt_path", default="best", help="a checkpoint, or best or last of --run_dir (default: best)"
-    )
-    parser.add_argument("--run_dir", help="folder of the run that trained the model")
-    parser.add_argument("--config", help="a configuration whose run_dir is meant")
-    parser.add_argument("--out", help="CSV table to write: a column a class, before them the tags that are there")
+    add_model_options(parser)
+    parser.add_argument("--out", help="CSV table to write: what is decided, and a column a class")
     parser.add_argument("--top", type=int, default=3, help="classes to print a file (default: 3)")
     parser.add_argument("--batch_size", type=int, default=64, help="windows at a time (default: 64)")
     return parser

@@ -16,7 +16,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +31,7 @@ from torch import Tensor, nn
 import audiocls
 from audiocls.classifier import Classifier
 from audiocls.frontends import MFCC, NoNormalization
+from audiocls.trained import averaged, layer_maps, write_arrays
 from datamodules.base import AudioDataModule
 from datamodules.batching.dataset import ClipDataset, Clips, EvaluationBatches
 from datamodules.batching.loader import BatchLoader
@@ -68,20 +68,10 @@ def layer_features(model: Classifier, data: AudioDataModule, *, progress: Progre
     model.eval()
 
     def measure(waveform: Tensor) -> dict[str, Tensor]:
-        return {name: _averaged(of).float() for name, of in _maps(model, waveform).items()}
+        return {name: averaged(of) for name, of in layer_maps(model, waveform).items()}
 
     found = clip_means(data, measure, what="features", progress=progress)
     return {name: _finite(name, of, data) for name, of in found.items()}
-
-
-def _maps(model: Classifier, waveform: Tensor) -> dict[str, Tensor]:
-    spectrogram = model.frontend(waveform.to(model.device, non_blocking=True))
-    return model.head.forward_intermediates(spectrogram.to(model.head.output.weight.dtype))
-
-
-def _averaged(of: Tensor) -> Tensor:
-    """A map (batch, features, …) as (batch, features)."""
-    return of if of.ndim == 2 else of.flatten(2).mean(dim=2)
 
 
 def mfcc_features(data: AudioDataModule, *, progress: Progress = silent) -> Features:
@@ -238,7 +228,7 @@ def with_random_weights(
         if len(waveform) > 1:  # a map of one place has no variance in a batch of one
             n_seen += 1
             with torch.no_grad():
-                _maps(model, waveform)
+                layer_maps(model, waveform)
     if norms and not n_seen:
         raise ValueError(
             "random weights need batches of at least two windows for the statistics of their batch norms: set "
@@ -306,13 +296,7 @@ def kept_or_made(path: Path, made_of: Mapping[str, Any], make: Callable[[], Feat
         log.info("%s is used again: checkpoint, store and windows are the same", path)
         return known[1]
     features = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.savez(file, **{MADE_OF: np.array(json.dumps(made_of))}, **_numbered(features))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_arrays(path, **{MADE_OF: np.array(json.dumps(made_of))}, **_numbered(features))
     return features
 
 

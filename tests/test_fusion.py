@@ -316,12 +316,14 @@ def test_numbers_have_their_arithmetic_mean(tmp_path: Path) -> None:
 
 
 def test_predictions_without_targets_are_fused_and_not_scored(tmp_path: Path) -> None:
-    write_csv(tmp_path / "a.csv", ["path", *NAMES], [["x.wav", 0.5, 0.3, 0.2], ["y.wav", 0.2, 0.2, 0.6]])
-    write_csv(tmp_path / "b.csv", ["path", *NAMES], [["y.wav", 0.1, 0.1, 0.8], ["x.wav", 0.1, 0.6, 0.3]])
+    columns = ["path", "label", *NAMES]
+    write_csv(tmp_path / "a.csv", columns, [["x.wav", NAMES[0], 0.5, 0.3, 0.2], ["y.wav", NAMES[2], 0.2, 0.2, 0.6]])
+    write_csv(tmp_path / "b.csv", columns, [["y.wav", NAMES[2], 0.1, 0.1, 0.8], ["x.wav", NAMES[1], 0.1, 0.6, 0.3]])
     said = fuse_runs([tmp_path / "a.csv", tmp_path / "b.csv"], out=tmp_path / "out", mean="arithmetic")
-    got = pd.read_csv(tmp_path / "out" / "predictions.csv")
-    assert got.columns.tolist() == ["path", *NAMES]
+    got = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
+    assert got.columns.tolist() == columns
     assert got["path"].tolist() == ["x.wav", "y.wav"]
+    assert got["label"].tolist() == [NAMES[1], NAMES[2]]
     np.testing.assert_allclose(got[NAMES], [[0.3, 0.45, 0.25], [0.15, 0.15, 0.7]])
     assert said.lines == ["2 files, without targets and so without scores"]
     assert said.files == [tmp_path / "out" / "predictions.csv"]
@@ -379,7 +381,7 @@ def first(run: Path) -> Path:
             r"/a/fold01/\S+ is multiclass with targets and \S+/b/fold01/\S+ is multilabel with targets: fuse",
         ),
         (
-            lambda t: t.rename(columns={"clip_id": "path"}).drop(columns=["target", "prediction"]),
+            lambda t: t.drop(columns="target").rename(columns={"clip_id": "path", "prediction": "label"}),
             r"is multiclass with targets and \S+/b/fold01/\S+ is multiclass without targets",
         ),
         (

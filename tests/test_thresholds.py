@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 
 from audiocls.__main__ import main
 from audiocls.classifier import Classifier
-from audiocls.predict import said
+from audiocls.predict import decided, said
 from audiocls.thresholds import best_thresholds
 from tests.test_exact import start
 
@@ -175,10 +175,10 @@ def test_prediction_says_the_tags_that_the_test_says(trained: Path, tone_files: 
 
 def test_what_is_printed_of_a_file_begins_with_its_tags(trained: Path) -> None:
     classifier = Classifier.load_from_checkpoint(trained / "checkpoints" / "best.ckpt", weights_only=True)
-    classifier.thresholds = torch.tensor([0.1, 0.9, 0.2, 0.5], dtype=torch.float64)
-    probability = np.array([0.1, 0.8, 0.3, 0.0])
-    assert said(classifier, probability, 2) == "high|mid  (low 0.800  mid 0.300)"
-    assert said(classifier, np.zeros(4), 1) == "no tag  (high 0.000)"
+    probability, thresholds = np.array([0.1, 0.8, 0.3, 0.0]), np.array([0.1, 0.9, 0.2, 0.5])
+    tags = decided(probability, task="multilabel", class_names=TAGS, thresholds=thresholds)
+    assert said(probability, tags, classifier, n=2) == "high|mid  (low 0.800  mid 0.300)"
+    assert said(np.zeros(4), [""], classifier, n=1) == "no tag  (high 0.000)"
 
 
 def test_a_run_that_goes_on_keeps_them_until_it_has_chosen_others(trained: Path) -> None:

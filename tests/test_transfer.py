@@ -18,6 +18,7 @@ from audiocls import probes, transfer
 from audiocls.__main__ import main
 from audiocls.classifier import Classifier
 from audiocls.runs import read_checkpoint
+from audiocls.trained import averaged
 from audiocls.transfer import (
     FeatureError,
     Features,
@@ -106,7 +107,7 @@ def test_a_map_of_both_axes_is_averaged_over_both(tones: Path) -> None:
     maps = {"a": torch.rand(2, 3, 4, 5), "b": torch.rand(2, 3, 4), "c": torch.rand(2, 3)}
     for of in maps.values():
         expected = of.numpy().reshape(2, 3, -1).mean(-1)
-        np.testing.assert_allclose(transfer._averaged(of).numpy(), expected, rtol=1e-6)
+        np.testing.assert_allclose(averaged(of).numpy(), expected, rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:n_fft=2048 is too large")
