@@ -17,6 +17,7 @@ usage: audiocls COMMAND [options]
   test      score the test set:       audiocls test --run_dir runs/drums
   predict   classify audio files:     audiocls predict --run_dir runs/drums a.wav b.mp3
   embed     describe audio files:     audiocls embed --run_dir runs/drums a.wav b.mp3 --out vectors.npz
+  export    write the model as ONNX:  audiocls export --run_dir runs/drums --out drums.onnx
 
 `audiocls COMMAND --help` lists the options of a command. A second --config lays its keys over the first:
 audiocls fit --config conf/drums.yaml --config conf/heads/music_crnn.yaml. Any key can be set on the command line:
@@ -24,7 +25,7 @@ audiocls fit --config conf/drums.yaml --config conf/heads/music_crnn.yaml. Any k
 `python tools/decode_to_hdf.py`.
 """
 TRAINING = ("fit", "validate", "test")
-COMMANDS = (*TRAINING, "predict", "embed")
+COMMANDS = (*TRAINING, "predict", "embed", "export")
 INTERRUPTED = 130  # as a shell says it of SIGINT
 
 
