@@ -14,13 +14,14 @@ Without `split` and `fold` the split is drawn as in `AudioFolder`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from datamodules.base import AudioDataModule
 from datamodules.decoding.sources import as_clip_ids
+from datamodules.messages import one_of
 from datamodules.splits import Task, fold_split, random_split
 from datamodules.tables import read_own_csv
 
@@ -60,8 +61,11 @@ class AudioTable(AudioDataModule):
         **loading: Any,
     ) -> None:
         super().__init__(store, root, **loading)
-        if (task == "regression") != (targets is not None):
-            raise ValueError(f"targets names the numbers of task regression and of no other, got {targets} for {task}")
+        one_of("task", task, get_args(Task))
+        if task == "regression" and not targets:
+            raise ValueError("task regression needs the names of its numbers: set targets, such as [valence, arousal]")
+        if task != "regression" and targets is not None:
+            raise ValueError(f"targets names the numbers of task regression, got {targets} for {task}: leave it out")
         self.task = task
         self.official_classes = None if targets is None else tuple(targets)
         self.fold, self.validation_fold = fold, validation_fold

@@ -12,13 +12,14 @@ in one place; the command line reads them from here.
 from __future__ import annotations
 
 import logging
+import math
 import zlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
@@ -29,10 +30,11 @@ from torch import Tensor
 
 from datamodules.batching.crops import Padding
 from datamodules.batching.dataset import Batch, ClipDataset, Clips, EvaluationBatches, TrainBatches
-from datamodules.batching.loader import BatchLoader, ResumableLoader
+from datamodules.batching.loader import BatchLoader, ResumableLoader, batches_under_way
 from datamodules.batching.orders import BalancedOrder, BlockedOrder, Order, OrderName, RandomOrder, rarest_class
 from datamodules.decoding.sources import Source, find_sources
-from datamodules.processes import return_memory
+from datamodules.messages import one_of, printable
+from datamodules.processes import memory_limit, return_memory
 from datamodules.releases import Release
 from datamodules.samples import from_float, to_float
 from datamodules.splits import SPLITS, Task, check_table, class_indices, labels_of
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 
 Split = Literal["train", "validation", "test"]
 Loader = TypeVar("Loader", bound=BatchLoader)
+_MOST_PADDED = 100  # times the longest clip
 
 
 class AudioDataModule(pl.LightningDataModule):
@@ -103,8 +106,11 @@ class AudioDataModule(pl.LightningDataModule):
         train_on_validation: bool = False,
     ) -> None:
         super().__init__()
-        if (clip_seconds is not None and clip_seconds <= 0) or (hop_seconds is not None and hop_seconds <= 0):
-            raise ValueError(f"clip_seconds and hop_seconds must be above 0, got {clip_seconds} and {hop_seconds}")
+        for name, seconds in (("clip_seconds", clip_seconds), ("hop_seconds", hop_seconds)):
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise ValueError(f"{name} must be a time above 0 s, such as 2.0, or null, got {seconds}")
+        one_of("padding", padding, get_args(Padding))
+        one_of("order", order, get_args(OrderName))
         if batch_size < 1 or threads < 1 or num_workers < 0:
             raise ValueError(
                 f"batch_size and threads must be at least 1 and num_workers at least 0, "
@@ -142,22 +148,30 @@ class AudioDataModule(pl.LightningDataModule):
         it says of a clip; see `datamodules.splits`."""
 
     def known_clip_ids(self) -> list[str]:
-        """Ids of the data set's clips: the files under `root`, or where none is given what the store was made of.
-
-        Of the latter, clips whose files were gone when the store was last decoded into are left out: a file that was
-        moved is there under its new name, and the recording would be there twice.
-        """
+        """Ids of the data set's clips: the files under `root`, or where none is given what the store was made of."""
         if self.root is not None:
             return [source.clip_id for source in self.sources(self.root)]
+        return self.decoded_clip_ids()
+
+    def decoded_clip_ids(self) -> list[str]:
+        """Ids of what the store was made of, decoded or failed, but for clips that are gone."""
+        clip_ids = pd.Series(sorted({*self.store.clip_ids.tolist(), *self.store.failures["clip_id"].tolist()}))
+        return clip_ids[~self._are_gone(clip_ids)].tolist()
+
+    def _are_gone(self, clip_ids: pd.Series) -> NDArray[np.bool_]:
+        """Which clips no longer had a file when the store was last decoded into; they are said, to be left out.
+
+        A file that was moved is there under its new name: the recording would be there twice.
+        """
         failures = self.store.failures
-        gone = set(failures["clip_id"][failures["outcome"] == "gone"])
-        if gone:
+        gone = clip_ids.isin(failures["clip_id"][failures["outcome"] == "gone"]).to_numpy()
+        if gone.any():
             log.warning(
                 "%d clips in %s are left out, such as %s: their files were moved or deleted before it was last decoded "
-                "into; put them back and decode again, or set data.root to the folder to take what is there now",
-                len(gone), self.store_path, min(gone),
+                "into; put them back and decode again",
+                gone.sum(), self.store_path, printable(clip_ids[gone].iloc[0]),
             )  # fmt: skip
-        return sorted({*self.store.clip_ids.tolist(), *failures["clip_id"].tolist()} - gone)
+        return gone
 
     # --- what the model is told ---
 
@@ -215,6 +229,7 @@ class AudioDataModule(pl.LightningDataModule):
     def _joined(self) -> tuple[pd.DataFrame, NDArray[np.int64]]:
         """The table, and the row of the store that each of its clips is: one search, however many ask."""
         written = self.read_table()
+        written = written[~self._are_gone(written["clip_id"])]
         rows = self.store.rows(written["clip_id"].to_numpy())
         if (rows < 0).any():
             self._count_absent(written["clip_id"], rows < 0)
@@ -242,7 +257,7 @@ class AudioDataModule(pl.LightningDataModule):
         if len(lost):
             log.warning(
                 "%d of %d clips could not be decoded and are left out, such as %s: see %s",
-                len(lost), total, lost.iloc[0], self.store_path / "failures.csv",
+                len(lost), total, printable(lost.iloc[0]), self.store_path / "failures.csv",
             )  # fmt: skip
         missing = clip_ids[~failed]
         if len(missing) > self.allow_missing:
@@ -284,8 +299,7 @@ class AudioDataModule(pl.LightningDataModule):
         return self.table[self._inside(split)]
 
     def _inside(self, split: Split) -> NDArray[np.bool_]:
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        one_of("split", split, SPLITS)
         return (self.table["split"] == split).to_numpy()
 
     def _targets(self, labels: pd.Series) -> Tensor:
@@ -303,8 +317,36 @@ class AudioDataModule(pl.LightningDataModule):
 
     @property
     def clip_samples(self) -> int | None:
-        """Length of a crop or window, in samples; None where clips are taken whole."""
-        return None if self.clip_seconds is None else max(round(self.clip_seconds * self.sample_rate), 1)
+        """Length of a crop or window, in samples; None where clips are taken whole.
+
+        Raises:
+            ValueError: if it is less than a sample, or out of all proportion to the store's clips.
+        """
+        if self.clip_seconds is None:
+            return None
+        longest = int(self.store.lengths.max(initial=1)) / self.sample_rate
+        # Short clips are padded to a model's window as a matter of course, to many times their length; no model gains
+        # from windows of which a hundredth is sound: milliseconds or samples were taken for seconds.
+        if self.clip_seconds > _MOST_PADDED * longest:
+            raise ValueError(
+                f"clip_seconds must be at most {_MOST_PADDED} times the longest clip of {self.store_path}, "
+                f"{longest:.3g} s, got {self.clip_seconds:g} s: set data.clip_seconds to what the model is to hear at "
+                f"once, or to null for whole clips"
+            )
+        return self._samples("clip_seconds", self.clip_seconds)
+
+    @property
+    def hop_samples(self) -> int:
+        """From one evaluation window to the next; what whole clips are padded to a multiple of."""
+        return self._samples("hop_seconds", self.hop_seconds)
+
+    def _samples(self, name: str, seconds: float) -> int:
+        if round(seconds * self.sample_rate) < 1:
+            raise ValueError(
+                f"{name} must be at least a sample, {1 / self.sample_rate:.3g} s at {self.sample_rate} Hz, "
+                f"got {seconds:g}"
+            )
+        return round(seconds * self.sample_rate)
 
     def setup(self, stage: str) -> None:
         """Read and check the table, so that whatever is wrong is said before the first step."""
@@ -369,7 +411,7 @@ class AudioDataModule(pl.LightningDataModule):
         batches = EvaluationBatches(
             clips.lengths,
             n_samples=self.clip_samples,
-            hop=max(round(self.hop_seconds * self.sample_rate), 1),
+            hop=self.hop_samples,
             batch_size=self.batch_size,
             rank=rank,
             world_size=world_size,
@@ -377,6 +419,15 @@ class AudioDataModule(pl.LightningDataModule):
         return self._loader(BatchLoader, clips, batches)
 
     def _loader(self, kind: type[Loader], clips: Clips, batches: TrainBatches | EvaluationBatches) -> Loader:
+        samples, n_bytes = batches.most_samples, batches.most_samples * self.store.channels * self.store.dtype.itemsize
+        under_way = batches_under_way(threads=self.threads, num_workers=self.num_workers)
+        if under_way * n_bytes > memory_limit():
+            raise ValueError(
+                f"{under_way} batches are under way at once, and at {n_bytes / 1e9:.3g} GB the largest "
+                f"({samples / self.sample_rate:.3g} s of audio) does not fit into the {memory_limit() / 1e9:.3g} GB of "
+                f"memory: lower data.batch_size ({self.batch_size}) or data.clip_seconds "
+                f"({'null' if self.clip_seconds is None else f'{self.clip_seconds:g}'})"
+            )
         return kind(
             ClipDataset(clips, padding=self.padding),
             batches,

@@ -32,9 +32,10 @@ import pandas as pd
 
 from datamodules.base import AudioDataModule
 from datamodules.decoding.sources import Source, find_sources
+from datamodules.messages import one_of
 from datamodules.releases import Archive, Release
 from datamodules.splits import block_folds, check_no_folds, draw_folds, fold_split, shared_groups
-from datamodules.tables import find_file, one_of, read_csv
+from datamodules.tables import find_file, read_csv
 
 log = logging.getLogger(__name__)
 

@@ -30,9 +30,10 @@ import pandas as pd
 
 from datamodules.base import AudioDataModule
 from datamodules.decoding.sources import Source, find_sources
+from datamodules.messages import one_of
 from datamodules.releases import Archive, Release
 from datamodules.splits import fold_split
-from datamodules.tables import one_of, read_csv
+from datamodules.tables import read_csv
 
 log = logging.getLogger(__name__)
 

@@ -30,9 +30,9 @@ import pandas as pd
 
 from datamodules.base import AudioDataModule
 from datamodules.decoding.sources import Source, find_sources
+from datamodules.messages import one_of
 from datamodules.releases import Archive, Release
 from datamodules.splits import block_folds, check_no_folds, draw_folds, fold_split
-from datamodules.tables import one_of
 
 GTZANSplit = Literal["filtered", "folds", "random"]
 SPLITS = ("filtered", "folds", "random")

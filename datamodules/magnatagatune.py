@@ -27,9 +27,10 @@ import pandas as pd
 from datamodules.base import AudioDataModule
 from datamodules.decoding.sources import Source, find_sources
 from datamodules.foreign import read_pickle
+from datamodules.messages import one_of
 from datamodules.releases import Archive, Release
 from datamodules.splits import Task, shared_groups
-from datamodules.tables import find_file, one_of, read_csv
+from datamodules.tables import find_file, read_csv
 
 log = logging.getLogger(__name__)
 

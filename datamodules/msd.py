@@ -38,9 +38,10 @@ import pandas as pd
 from datamodules.base import AudioDataModule
 from datamodules.decoding.sources import Source, find_sources
 from datamodules.foreign import read_npy, read_pickle
+from datamodules.messages import one_of
 from datamodules.releases import Release
 from datamodules.splits import Task
-from datamodules.tables import find_file, one_of
+from datamodules.tables import find_file
 
 log = logging.getLogger(__name__)
 
@@ -163,8 +164,7 @@ class MSD(AudioDataModule):
         """
         assert self.root is not None
         tracks = _READERS[self.split](self.root, labels=True)
-        clip_ids = {*self.store.clip_ids.tolist(), *self.store.failures["clip_id"].tolist()}
-        tracks["clip_id"] = place(tracks, sorted(clip_ids), self.root)
+        tracks["clip_id"] = place(tracks, self.decoded_clip_ids(), self.root)
         twice = tracks.duplicated(["clip_id", "split"])
         if twice.any():
             log.warning("%d tracks whose clip is another track's as well are left out", twice.sum())

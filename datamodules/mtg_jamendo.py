@@ -38,9 +38,9 @@ import pandas as pd
 
 from datamodules.base import AudioDataModule
 from datamodules.decoding.sources import Source, find_sources
+from datamodules.messages import one_of
 from datamodules.releases import Archive, Release
 from datamodules.splits import SPLITS, Task, labels_of
-from datamodules.tables import one_of
 
 log = logging.getLogger(__name__)
 

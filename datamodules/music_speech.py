@@ -24,9 +24,9 @@ import pandas as pd
 
 from datamodules.base import AudioDataModule
 from datamodules.decoding.sources import Source, find_sources
+from datamodules.messages import one_of
 from datamodules.releases import Archive, Release
 from datamodules.splits import block_folds, draw_folds, fold_split
-from datamodules.tables import one_of
 
 MusicSpeechSplit = Literal["series", "folds"]
 SPLITS = ("series", "folds")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from multiprocessing import connection, get_context, resource_tracker
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 # Every core has a process: threads of BLAS would wait for one another by turning round and round on the same cores.
@@ -45,6 +47,20 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def memory_limit() -> int:
+    """Bytes that this process may hold at most: the machine's memory, or what its control groups or `ulimit` leave."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    address_space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if address_space != resource.RLIM_INFINITY:
+        limits.append(address_space)
+    with contextlib.suppress(OSError):  # no control groups of version 2
+        group = Path("/", Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip())
+        for path in (group, *group.parents):
+            with contextlib.suppress(OSError, ValueError):  # "max", or none of its own
+                limits.append(int(Path(f"/sys/fs/cgroup{path}/memory.max").read_text()))
+    return min(limits)
 
 
 def return_memory() -> None:

@@ -33,9 +33,10 @@ import pandas as pd
 
 from datamodules.base import AudioDataModule
 from datamodules.decoding.sources import Source, find_sources
+from datamodules.messages import one_of
 from datamodules.releases import Archive, Release
 from datamodules.splits import random_split, shared_groups
-from datamodules.tables import find_file, one_of
+from datamodules.tables import find_file
 
 log = logging.getLogger(__name__)
 

@@ -62,7 +62,8 @@ def _draw_clips(table: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.
                 f"class {label!r} has {len(rows)} clip{'s' * (len(rows) != 1)}, and {len(shares) + 1} are needed to "
                 f"have one in each of train, {' and '.join(sorted(shares, reverse=True))}: add clips or leave it out"
             )
-        order = np.random.default_rng([seed, *str(label).encode()]).permutation(rows.index.to_numpy())
+        name_of_class = str(label).encode(errors="surrogateescape")
+        order = np.random.default_rng([seed, *name_of_class]).permutation(rows.index.to_numpy())
         for name, share in shares.items():
             n = min(max(round(share * len(rows)), 1), len(order) - 1)
             split[order[:n]] = name

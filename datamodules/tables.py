@@ -95,14 +95,3 @@ def read_own_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             f"{called} in double quotes"
         )
     return written
-
-
-def one_of(name: str, value: object, choices: Sequence[object]) -> None:
-    """Refuse a value that is not among the choices.
-
-    >>> one_of("subset", "tiny", ("small", "medium"))
-    Traceback (most recent call last):
-    ValueError: subset must be one of small, medium, got 'tiny'
-    """
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")

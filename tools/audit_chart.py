@@ -36,7 +36,7 @@ def audit_chart(audit: Audit, *, title: str, silent_db: float) -> Figure:
     if audit.clips is not None:
         _draw_lengths(panels["lengths"], audit.clips["seconds"])
         _draw_levels(panels["levels"], audit.clips, silent_db)
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    figure.suptitle(short_name(title, 100), x=0.01, ha="left", weight="bold")
     return figure
 
 

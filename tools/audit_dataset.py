@@ -20,12 +20,13 @@ from tqdm import tqdm
 import datamodules
 import decode_to_hdf
 import verify_store
+from datamodules.messages import one_of, printable
 
 if TYPE_CHECKING:
     from datamodules.auditing.audit import Audit, Labels, Settings
     from datamodules.storage.store import Store
 
-USAGE = "audit_dataset.py [STORE] [--table CSV | --dataset NAME --root DIR] [options]"
+USAGE = "audit_dataset.py [STORE] [--table CSV | --dataset NAME [--root DIR]] [options]"
 EPILOG = """
 A store alone is searched for bad clips and copies; a table alone for groups and labels on the wrong sides; both
 together for all of it. A table has columns path, label, and perhaps split, fold and group.
@@ -33,6 +34,7 @@ exit status: 0, no leak; 1, splits leak or copies have other labels (--strict: a
 2, wrong arguments; 130, stopped by Ctrl-C
 
 examples:
+  python tools/audit_dataset.py stores/mine --dataset AudioFolder
   python tools/audit_dataset.py stores/mine --table clips.csv --out audits/mine
   python tools/audit_dataset.py stores/us8k --dataset urbansound8k --root ~/UrbanSound8K --set fold=3
   python tools/audit_dataset.py --dataset fma --root ~/fma --set subset=medium
@@ -95,17 +97,20 @@ def read_labels(arguments: argparse.Namespace) -> Labels | None:
         return Labels(table, task)
     if arguments.dataset is None:
         return None
-    kind = decode_to_hdf.find_set(argparse.Namespace(source=None, dataset=arguments.dataset, root=arguments.root))
+    kind = decode_to_hdf.named_set(arguments.dataset)
     settings = dict(_setting(text) for text in arguments.set)
     handed = {"self", "store", "root", "loading"}
     ours = [one for one in kind.__mro__ if one.__module__.startswith("datamodules.")]
     takes = [name for one in ours for name in inspect.signature(one.__init__).parameters if name not in handed]
-    unknown = [name for name in settings if name not in takes]
-    if unknown:
-        raise ValueError(
-            f"--set {unknown[0]} is no setting of {kind.__name__}, which takes {', '.join(dict.fromkeys(takes))}"
-        )
-    data = kind(str(arguments.store or ""), str(arguments.root), **{"clip_seconds": 1.0, **settings})
+    for name in settings:
+        one_of(f"--set KEY of {kind.__name__}", name, dict.fromkeys(takes))
+    if arguments.root is None:
+        needs_root = inspect.signature(kind.__init__).parameters["root"].default is inspect.Parameter.empty
+        if needs_root or arguments.store is None:
+            more = "" if needs_root else ", or a STORE to take its clips"
+            raise ValueError(f"--dataset {arguments.dataset} needs its folder: add --root DIR{more}")
+    root = None if arguments.root is None else str(arguments.root)
+    data = kind(str(arguments.store or ""), root, **{"clip_seconds": 1.0, **settings})
     return Labels(data.read_table(), data.task, data.known_bad, data.known_shared)
 
 
@@ -146,7 +151,7 @@ def main() -> int:
         found = search(_open(arguments.store), labels, settings)
         return finish(arguments, found, settings)
     except (ValueError, OSError) as error:
-        parser.exit(EXIT_USAGE, f"{parser.prog}: {error}\n")
+        parser.exit(EXIT_USAGE, printable(f"{parser.prog}: {error}") + "\n")
     except KeyboardInterrupt:
         print("stopped: nothing was written", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -173,8 +178,19 @@ def finish(arguments: argparse.Namespace, found: Audit, settings: Settings) -> i
             Path(part).name for part in (arguments.store, arguments.dataset or arguments.table) if part
         )
         save(audit_chart(found, title=title, silent_db=settings.silent_db), arguments.out / "audit.png")
-        print(f"written   {arguments.out}/audit.json, audit.csv, audit.png")
+        print(printable(f"written   {arguments.out}/audit.json, audit.csv, audit.png"))
+    if found.n_listed is None and (hint := _folders_hint(found)):
+        print(hint)
     return EXIT_FINDINGS if found.has("leak") or (arguments.strict and found.has("fault")) else 0
+
+
+def _folders_hint(found: Audit) -> str:
+    """How a store alone is audited with labels, where its folders may be classes; they may be folds or numbers, too."""
+    assert found.clips is not None
+    folders = {clip_id.rpartition("/")[0].partition("/")[0] for clip_id in found.clips["clip_id"]}
+    if "" in folders or len(folders) < 2:
+        return ""
+    return f"next      the clips lie in {len(folders)} folders: if those are classes, add --dataset AudioFolder"
 
 
 if __name__ == "__main__":

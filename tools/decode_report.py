@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
+from datamodules.messages import printable
+
 if TYPE_CHECKING:
     from datamodules.storage.forecast import Forecast
     from datamodules.storage.writer import Outcome, Summary
@@ -104,7 +106,7 @@ def summarise(summary: Summary, progress: Progress, out: Path, notes: Notes) -> 
         lines.append(f"open      {summary.pending} shards of other ranks: the store is whole when the last has ended")
     elif summary.failures or summary.short or summary.salvaged or summary.gone:
         lines.append(f"listed in {out / 'failures.csv'}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _count_missing(notes: Notes) -> list[str]:
@@ -152,4 +154,4 @@ def describe(coming: Forecast, out: Path, notes: Notes) -> str:
     what = f"{settings.sample_format}, {channels}, {settings.sample_rate} Hz"
     hours, size = coming.seconds / 3600, coming.nbytes / GIGABYTE
     lines.append(f"to decode {coming.to_decode} files, about {hours:.2f} h and {size:.3g} GB ({what})")
-    return "\n".join([*lines, "dry run   nothing was written"])
+    return "\n".join(map(printable, [*lines, "dry run   nothing was written"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import shlex
 import sys
@@ -18,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import datamodules
 import verify_store
 from datamodules.decoding.sources import Source, find_sources
+from datamodules.messages import one_of, printable
 from decode_report import Notes, Progress, bytes_bar, describe, summarise, to_json
 from ranks import find_rank
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 MEBIBYTE = 1 << 20
+# Those of `datamodules.samples` and `datamodules.storage.shards`, which --help need not wait for: they load numpy.
+DTYPES, FORMATS = ("int16", "int32", "float32", "mulaw"), ("hdf5", "npy")
 USAGE = "decode_to_hdf.py SOURCE --out STORE --sample-rate HZ [options]"
 EPILOG = """
 Run it again to go on, to add files, or to decode what has changed: what is stored is not decoded again.
@@ -54,7 +58,7 @@ def build_parser() -> verify_store.Parser:
     add = parser.add_argument_group("first of all").add_argument
     add("source", nargs="?", type=Path, metavar="SOURCE", help="folder of audio files, or CSV table with a column path")
     add("--out", type=Path, required=True, metavar="STORE", help="folder of the store; a new one, or one to go on with")
-    add("--sample-rate", type=int, required=True, metavar="HZ", help="of the stored PCM")
+    add("--sample-rate", type=_hertz, required=True, metavar="HZ", help="of the stored PCM")
     add("--dry-run", action="store_true", help="say what would be decoded and how large it will be; write nothing")
 
     add = parser.add_argument_group("a known data set in place of SOURCE").add_argument
@@ -78,9 +82,9 @@ def build_parser() -> verify_store.Parser:
         metavar="N",
         help="default 1, their mean; or native, as most files have",
     )
-    add("--dtype", choices=("int16", "int32", "float32", "mulaw"), default="int16", help="of a sample (default int16)")
+    add("--dtype", default="int16", metavar=_listed(DTYPES), help="of a sample (default int16)")
     add("--max-seconds", type=float, metavar="S", help="keep only the beginning of longer clips")
-    add("--format", choices=("hdf5", "npy"), default="hdf5", help="of the shards (default hdf5)")
+    add("--format", default="hdf5", metavar=_listed(FORMATS), help="of the shards (default hdf5)")
 
     add = parser.add_argument_group("the run").add_argument
     cores = len(os.sched_getaffinity(0))
@@ -103,13 +107,24 @@ def build_parser() -> verify_store.Parser:
     return parser
 
 
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{{{','.join(names)}}}"
+
+
+def _hertz(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number of Hz, such as 16000, got {text!r}") from None
+
+
 def _channels(text: str) -> int | None:
     if text == "native":
         return None
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a number or native, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"must be a whole number or native, got {text!r}") from None
 
 
 def list_sources(arguments: argparse.Namespace) -> list[Source]:
@@ -127,12 +142,18 @@ def find_set(arguments: argparse.Namespace) -> type[AudioDataModule]:
     """The data set that is named. Raises ValueError with what to type where there is none, or no folder of it."""
     if arguments.source is not None:
         raise ValueError(f"give SOURCE or --dataset, not both: got {arguments.source} and {arguments.dataset}")
-    names = {_plain(name): name for name in datamodules.__all__}
-    if _plain(arguments.dataset) not in names:
-        raise ValueError(f"--dataset must be one of {', '.join(names.values())}, got {arguments.dataset!r}")
+    kind = named_set(arguments.dataset)
     if arguments.root is None:
         raise ValueError(f"--dataset {arguments.dataset} needs its folder: add --root DIR")
-    return getattr(datamodules, names[_plain(arguments.dataset)])
+    return kind
+
+
+def named_set(name: str) -> type[AudioDataModule]:
+    """The data set of a name, however its words are joined. Raises ValueError with the nearest name where none is."""
+    names = {_plain(one): one for one in datamodules.__all__}
+    if _plain(name) not in names:
+        one_of("--dataset", name, names.values())
+    return getattr(datamodules, names[_plain(name)])
 
 
 def _plain(name: str) -> str:
@@ -141,12 +162,16 @@ def _plain(name: str) -> str:
 
 def check(arguments: argparse.Namespace) -> None:
     """Raise ValueError for what argparse lets pass and `write_store` does not know."""
+    one_of("--dtype", arguments.dtype, DTYPES)
+    one_of("--format", arguments.format, FORMATS)
     for option, value in (
         ("--allow-failures", arguments.allow_failures),
         ("--allow-missing", arguments.allow_missing),
     ):
         if value < 0:
             raise ValueError(f"{option} must be at least 0, got {value}")
+    if not 0 < arguments.shard_size < math.inf:
+        raise ValueError(f"--shard-size must be above 0 MiB and finite, got {arguments.shard_size:g}")
     if arguments.dataset is None and (arguments.download is not None or arguments.allow_missing):
         option = "--allow-missing" if arguments.download is None else "--download"
         raise ValueError(f"{option} goes with --dataset: give --dataset NAME --root DIR as well, or leave it out")
@@ -168,8 +193,7 @@ def download(arguments: argparse.Namespace) -> None:
     if not kind.releases:
         raise ValueError(f"--download: {kind.__name__} names nothing to download: leave it out")
     version = arguments.download or next(iter(kind.releases))
-    if version not in kind.releases:
-        raise ValueError(f"--download must be one of {', '.join(kind.releases)}, or nothing, got {version!r}")
+    one_of("--download", version, kind.releases)
     if arguments.dry_run:
         print(
             "\n".join([*fetching.describe(kind.releases[version], arguments.root), "dry run   nothing was downloaded"])
@@ -261,7 +285,7 @@ def finish(arguments: argparse.Namespace, summary: Summary, progress: Progress, 
         )
         return EXIT_FAILURES
     if not status and not summary.pending:
-        say(f"next      {shlex.join(training(arguments))}")
+        say(printable(f"next      {shlex.join(training(arguments))}"))
     return status
 
 
@@ -297,7 +321,7 @@ def main() -> int:
         return finish(arguments, summary, progress, notes)
     except (ValueError, OSError) as error:
         progress.close()
-        parser.exit(EXIT_USAGE, f"{parser.prog}: {error}\n")
+        parser.exit(EXIT_USAGE, printable(f"{parser.prog}: {error}") + "\n")
     except KeyboardInterrupt:
         progress.close()
         print("stopped: the same command goes on where it stopped", file=sys.stderr)

@@ -12,6 +12,7 @@ import numpy as np
 
 from datamodules.auditing.audit import Audit
 from datamodules.auditing.findings import CHECKS, COLUMNS
+from datamodules.messages import printable
 
 _VERDICTS = {"leak": "LEAKS", "fault": "look", "note": "noted"}
 _EXAMPLES = 2
@@ -34,11 +35,11 @@ def to_text(audit: Audit, *, width: int = 120) -> str:
         examples = "; ".join(str(finding) for finding in found[:_EXAMPLES]) + (
             ", ..." if len(found) > _EXAMPLES else ""
         )
-        lines.append(_cut(f"{check.title:<{room}}  {len(found):>7,}  {verdict:<5}  {examples}".rstrip(), width))
+        lines.append(f"{check.title:<{room}}  {len(found):>7,}  {verdict:<5}  {examples}".rstrip())
     skipped = [CHECKS[kind].title for kind in CHECKS if kind not in shown]
     if skipped:
-        lines += ["", _cut(f"not asked, for want of what it takes: {'; '.join(skipped)}", width)]
-    return "\n".join([*lines, "", conclude(audit)])
+        lines += ["", f"not asked, for want of what it takes: {'; '.join(skipped)}"]
+    return "\n".join(_cut(printable(line), width) for line in [*lines, "", conclude(audit)])
 
 
 def conclude(audit: Audit) -> str:
@@ -67,7 +68,7 @@ def to_json(audit: Audit, settings: dict[str, Any]) -> dict[str, Any]:
              "found": len(audit.of(kind))}
             for kind, check in CHECKS.items()
         ],
-        "labels": None if counts is None else json.loads(counts.to_json(orient="index")),
+        "labels": None if counts is None else counts.rename(index=str, columns=str).to_dict("index"),
         "seconds": None if audit.clips is None else _summarise(audit.clips["seconds"].to_numpy()),
         "rms_db": None if audit.clips is None else _summarise(audit.clips["rms_db"].to_numpy()),
         "peak_db": None if audit.clips is None else _summarise(audit.clips["peak_db"].to_numpy()),
@@ -78,8 +79,8 @@ def to_json(audit: Audit, settings: dict[str, Any]) -> dict[str, Any]:
 def write(audit: Audit, folder: Path, settings: dict[str, Any]) -> None:
     """`audit.json` and `audit.csv` in a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(to_json(audit, settings), indent=1, ensure_ascii=False)
-    (folder / "audit.json").write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+    text = json.dumps(to_json(audit, settings), indent=1)
+    (folder / "audit.json").write_text(text + "\n", encoding="utf-8")
     with (folder / "audit.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

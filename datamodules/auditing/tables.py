@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Set
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from datamodules.auditing.findings import Finding
+from datamodules.decoding.sources import as_clip_ids
 from datamodules.splits import SPLITS, Task, shared_groups
 from datamodules.tables import read_own_csv
 
@@ -29,7 +30,7 @@ def read_clips(path: Path) -> tuple[pd.DataFrame, Task]:
     written = read_own_csv(path, ("path", "label"))
     if written.empty:
         raise ValueError(f"{path} lists no clip: below its header there must be a row for each")
-    table = pd.DataFrame({"clip_id": [PurePosixPath(name.replace("\\", "/")).as_posix() for name in written["path"]]})
+    table = pd.DataFrame({"clip_id": as_clip_ids(written["path"].tolist())})
     several = written["label"].str.contains("|", regex=False).any()
     names = [tuple(name.strip() for name in labels.split("|") if name.strip()) for labels in written["label"]]
     table["label"] = pd.Series(names, dtype=object) if several else written["label"]

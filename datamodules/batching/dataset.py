@@ -169,6 +169,11 @@ class TrainBatches(Sampler[Windows]):
         """Batches that are best asked of a disk at once."""
         return -(-self.order.together // (self.batch_size * self.world_size))
 
+    @property
+    def most_samples(self) -> int:
+        """Of the largest batch, padding included."""
+        return self.batch_size * (int(self.lengths.max(initial=0)) if self.n_samples is None else self.n_samples)
+
     def set_epoch(self, epoch: int) -> None:
         """Take the order of this epoch; called by the trainer."""
         self.epoch = epoch
@@ -246,6 +251,12 @@ class EvaluationBatches(Sampler[Windows]):
             for begin in range(first, last, batch_size)
         ]
         self._sizes = sizes
+
+    @property
+    def most_samples(self) -> int:
+        """Of the largest batch, padding included."""
+        counts = np.diff([*self._begins, len(self.clip)])
+        return int((counts * self._sizes[self._begins]).max(initial=0))
 
     def __len__(self) -> int:
         return len(self._begins)

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from datamodules.batching.dataset import Batch, ClipDataset, EvaluationBatches, TrainBatches, Windows
 
 _READY = 2  # batches that wait filled while the threads are at the next ones
+_PREFETCHED = 2  # batches of each process that wait or are being filled
 _ANNOUNCED = 2  # groups of batches that the disk is told of before the threads come to them
 
 
@@ -58,6 +59,11 @@ class Ring:
         except IndexError:
             return np.empty(nbytes, dtype=np.uint8)
         return memory if len(memory) >= nbytes else np.empty(nbytes, dtype=np.uint8)
+
+
+def batches_under_way(*, threads: int, num_workers: int) -> int:
+    """Most batches that a loader holds at once, the one that is handed out included."""
+    return 1 + (_PREFETCHED * num_workers if num_workers else threads + _READY)
 
 
 class BatchLoader:
@@ -123,6 +129,7 @@ class BatchLoader:
                 sampler=self.sampler,
                 batch_size=None,
                 num_workers=self.num_workers,
+                prefetch_factor=_PREFETCHED,
                 pin_memory=self.pinned,
                 persistent_workers=True,
             )

@@ -28,11 +28,13 @@ import soxr
 
 from datamodules.decoding.ffmpeg import DecodeError, Heard, is_plausible, read_packets
 from datamodules.decoding.survey import Survey, survey
+from datamodules.messages import one_of
 from datamodules.samples import SAMPLE_DTYPES, SampleFormat, from_float
 
-__all__ = ["DecodeError", "Decoded", "decode", "to_pcm", "versions"]
+__all__ = ["DecodeError", "Decoded", "check_pcm", "decode", "to_pcm", "versions"]
 
 RESAMPLER = "soxr HQ"
+LEAST_HZ, MOST_HZ = 100, 1_048_575  # below, kilohertz were meant; above, FLAC has no word for it and no recorder goes
 _SHORT_SECONDS = 0.1  # demuxers' durations include encoder delays of up to 50 ms
 _MARGIN_SECONDS = 0.1  # kept behind the cut: the resampler's filter reaches 75 samples of the lower rate
 _MPEG = {"mpeg_layer_iii": "mp3", "mpeg_layer_ii": "mp2", "mpeg_layer_i": "mp1"}
@@ -89,7 +91,7 @@ def decode(
         DecodeError: for a file that is missing, empty, no audio, damaged beyond use, or whose sample rate changes.
         ValueError: if a number is out of range or `sample_format` is none of the four.
     """
-    _check(sample_rate, channels, sample_format, max_seconds)
+    check_pcm(sample_rate, channels, sample_format, max_seconds)
     path = Path(path)
     with _open(path) as file, _map(path, file) as data:
         heard, held = _hear(path, file, data, math.inf if max_seconds is None else max_seconds + _MARGIN_SECONDS)
@@ -132,13 +134,18 @@ def versions() -> dict[str, str]:
     }
 
 
-def _check(sample_rate: int, channels: int, sample_format: str, max_seconds: float | None) -> None:
-    if sample_rate < 1 or channels < 1:
-        raise ValueError(f"sample_rate and channels must be at least 1, got {sample_rate} Hz and {channels}")
-    if sample_format not in SAMPLE_DTYPES:
-        raise ValueError(f"sample_format must be one of {', '.join(SAMPLE_DTYPES)}, got {sample_format!r}")
+def check_pcm(sample_rate: int, channels: int, sample_format: str, max_seconds: float | None) -> None:
+    """Raise ValueError for PCM that no file is decoded to; the arguments are those of `decode`."""
+    if not LEAST_HZ <= sample_rate <= MOST_HZ:
+        raise ValueError(f"sample_rate must be between {LEAST_HZ} and {MOST_HZ} Hz, such as 16000, got {sample_rate}")
+    if channels < 1:
+        raise ValueError(f"channels must be at least 1, got {channels}")
+    one_of("sample_format", sample_format, SAMPLE_DTYPES)
     if max_seconds is not None and not 1 <= max_seconds * sample_rate < math.inf:
-        raise ValueError(f"max_seconds must hold a sample at {sample_rate} Hz or be None, got {max_seconds} s")
+        raise ValueError(
+            f"max_seconds must be finite and at least {1 / sample_rate:.3g} s, a sample at {sample_rate} Hz, or be "
+            f"left out, got {max_seconds}"
+        )
 
 
 # Hearing ------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from datamodules.decoding.survey import Survey
+from datamodules.messages import printable
 
 _IMPLAUSIBLE_PEAK = 8.0  # of full scale 1; mp3 reaches 1.4, damaged frames reach hundreds
 # Containers whose duration is stored; of the others FFmpeg estimates it from the bit rate.
@@ -34,8 +35,7 @@ class DecodeError(Exception):
         self.path, self.codec, self.reason = path, codec, reason
 
     def __str__(self) -> str:
-        path = str(self.path)
-        return f"{path if path.isprintable() else repr(path)}: {self.codec}: {self.reason}"
+        return printable(f"{self.path}: {self.codec}: {self.reason}")
 
 
 class Heard(NamedTuple):

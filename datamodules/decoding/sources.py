@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from datamodules.messages import printable
+
 log = logging.getLogger(__name__)
 
 SUFFIXES = (
@@ -81,7 +83,7 @@ def _search(folder: Path) -> list[Source]:
             found.append(Source(path.relative_to(folder).as_posix(), path))
         else:
             passed_over[path.suffix.lower() or "no suffix"] += 1
-    counts = ", ".join(f"{n} {what}" for what, n in passed_over.most_common())
+    counts = printable(", ".join(f"{n} {what}" for what, n in passed_over.most_common()))
     if not found:
         looked = f"looked below it for {' '.join(SUFFIXES)}"
         raise ValueError(f"{folder} holds no audio file: {looked}, found {counts or 'no files at all'}")
@@ -134,7 +136,10 @@ def _read_table(table: Path) -> list[Source]:
             columns = reader.fieldnames or []
             listed = [(row.get("path") or "").strip() for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{table} must be a CSV table in UTF-8, but: {error}") from None
+        raise ValueError(
+            f"{table} must be a CSV table in UTF-8 ({error}): save it again as one; files whose own names are no UTF-8 "
+            f"are decoded by giving their folder"
+        ) from None
     if "path" not in columns:
         has = f"it has {', '.join(columns)}" if columns else "it is empty"
         raise ValueError(

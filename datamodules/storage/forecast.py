@@ -16,7 +16,7 @@ from datamodules.storage.index import read_index
 from datamodules.storage.plan import read_plan
 from datamodules.storage.shards import closed_shards, read_done, read_journal
 from datamodules.storage.worker import Settings
-from datamodules.storage.writer import check_settings
+from datamodules.storage.writer import check_folder, check_settings
 
 
 class Forecast(NamedTuple):
@@ -64,6 +64,7 @@ def forecast(sources: list[Source], folder: Path, asked: Settings) -> Forecast:
         StoreError: if `write_store` would refuse the folder for what it holds.
     """
     check_settings(asked)
+    check_folder(folder)
     state = begin(folder, asked, sources)
     settings = Settings.of(state)
     index = read_index(closed_shards(folder, settings.shard_format), STAMP_COLUMNS, withdrawn=state["withdrawn"])

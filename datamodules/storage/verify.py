@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.messages import printable
 from datamodules.storage.index import read_columns, read_state, to_text
 from datamodules.storage.seal import checksum, frame_checksum, is_sealed, shard_files
 from datamodules.storage.shards import StoreError
@@ -50,7 +51,7 @@ class Finding(NamedTuple):
     def __str__(self) -> str:
         names = ", ".join(self.clip_ids[:3]) + (", ..." if len(self.clip_ids) > 3 else "")
         what = f"{self.what} ({names})" if names else self.what
-        return f"{self.where}: {what}: {self.remedy}" if self.remedy else f"{self.where}: {what}"
+        return printable(f"{self.where}: {what}: {self.remedy}" if self.remedy else f"{self.where}: {what}")
 
 
 class _Span(NamedTuple):

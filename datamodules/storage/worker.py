@@ -6,6 +6,7 @@ takes a slice over goes on where the journal ends, and notes there what the clip
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -164,9 +165,10 @@ def write_slice(task: Task, work: Work, send: Callable[[int | Outcome], None]) -
 
 
 def _decode_into(shard: ShardWriter, clip_id: str, path: str, work: Work) -> None:
-    source = Path(path)
+    source, before = Path(path), None
     try:
-        before = look(source) if source.exists() else None  # decoding says best what is wrong with it
+        with contextlib.suppress(OSError):  # decoding says best what is wrong with it
+            before = look(source)
         decoded = work.decode(source)
         stamp = take_stamp(source)
     except DecodeError as error:

@@ -13,18 +13,20 @@ finds all shards whole writes `failures.csv` and, last of all, `store.json`; the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from datamodules.decoding.decode import decode
+from datamodules.decoding.decode import check_pcm, decode
 from datamodules.decoding.sources import Source
-from datamodules.samples import SAMPLE_DTYPES, SampleFormat
+from datamodules.messages import one_of
+from datamodules.samples import SampleFormat
 from datamodules.storage.begin import begin, plan_rest
 from datamodules.storage.finish import Summary, finish
 from datamodules.storage.locks import lock_plan, lock_store
 from datamodules.storage.pool import write_slices
-from datamodules.storage.shards import SHARD_FORMATS, read_journal
+from datamodules.storage.shards import SHARD_FORMATS, StoreError, read_journal
 from datamodules.storage.worker import Decoder, Outcome, Settings, Work
 
 __all__ = ["Outcome", "Summary", "write_store"]
@@ -77,6 +79,7 @@ def write_store(
     check_settings(asked)
     _check_run(shard_bytes=shard_bytes, workers=workers, clip_timeout=clip_timeout, rank=rank, world_size=world_size)
     folder, sources = Path(folder), _sort(sources)
+    check_folder(folder)
     with lock_store(folder, rank=rank, world_size=world_size):
         with lock_plan(folder):
             state = begin(folder, asked, sources)
@@ -105,14 +108,16 @@ def write_store(
 
 def check_settings(settings: Settings) -> None:
     """Raise ValueError for settings that no store can have."""
-    for name, least in (("sample_rate", 1), ("channels", 0 if settings.exact_channels else 1)):
-        if getattr(settings, name) < least:
-            raise ValueError(f"{name} must be at least 1, got {getattr(settings, name)}")
-    for name, choices in (("sample_format", SAMPLE_DTYPES), ("shard_format", SHARD_FORMATS)):
-        if getattr(settings, name) not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(settings, name)!r}")
-    if settings.max_seconds is not None and not settings.max_seconds > 0:
-        raise ValueError(f"max_seconds must be above 0 s, got {settings.max_seconds}")
+    channels = settings.channels or int(settings.exact_channels)  # 0 where they are to be found out
+    check_pcm(settings.sample_rate, channels, settings.sample_format, settings.max_seconds)
+    one_of("shard_format", settings.shard_format, SHARD_FORMATS)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise StoreError where no folder can be: at a file, in one, or at a link to nothing."""
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise StoreError(f"{there} is no folder, and a store is one: give another folder as --out")
 
 
 def _check_run(*, shard_bytes: int, workers: int, clip_timeout: float, rank: int, world_size: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -70,6 +72,20 @@ def test_every_class_of_the_targets_is_named_once(data: AudioDataModule) -> None
 def test_the_order_of_the_files_changes_nothing(data: AudioDataModule) -> None:
     again = type(data)(str(data.store_path), str(data.root), clip_seconds=0.1, batch_size=4)
     assert again.table.equals(data.table)
+
+
+def test_a_clip_whose_file_is_gone_is_left_out(
+    data: AudioDataModule, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Most data sets went on with it, though a file that was moved is there under its new name as well."""
+    store = shutil.copytree(data.store_path, tmp_path / "store")
+    clip_id = data.clip_ids("test")[0]
+    with (store / "failures.csv").open("a", newline="") as file:
+        csv.writer(file).writerow((clip_id, f"/gone/{clip_id}", "gone", "", "its file no longer exists"))
+    caplog.clear()
+    left = type(data)(str(store), str(data.root), clip_seconds=0.1).table
+    assert left["clip_id"].tolist() == [one for one in data.table["clip_id"] if one != clip_id]
+    assert f"1 clips in {store} are left out, such as {clip_id}: their files were moved or deleted" in caplog.text
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +100,60 @@ def test_steps_of_an_epoch_are_known_before_the_loader_is(tones: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "match"),
     [
-        ({"clip_seconds": 0}, "clip_seconds and hop_seconds must be above 0, got 0"),
+        *(
+            ({name: value}, f"{name} must be a time above 0 s, such as 2.0, or null, got {value}")
+            for name in ("clip_seconds", "hop_seconds")
+            for value in (0, -1, math.nan, math.inf)
+        ),
+        ({"order": "rand"}, "order must be one of random, balanced, blocked, got 'rand'; did you mean 'random'"),
+        ({"padding": "zeros"}, "padding must be one of zero, repeat, got 'zeros'; did you mean 'zero'"),
         ({"batch_size": 0}, "batch_size and threads must be at least 1 .*, got 0, 2 and 0"),
         ({"threads": 0}, "batch_size and threads must be at least 1 .*, got 64, 0 and 0"),
     ],
 )
-def test_settings_out_of_range(tones: Path, setting: dict[str, float], match: str) -> None:
+def test_settings_out_of_range(tones: Path, setting: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         AudioFolder(str(tones), **{"clip_seconds": 0.1, **setting})
+
+
+@pytest.mark.parametrize("seconds", [1e5, 1e300])
+def test_a_window_out_of_all_proportion_to_the_clips_is_refused(tones: Path, seconds: float) -> None:
+    """A gigasecond ended in numpy's traceback, and 2000 for two seconds in batches of padding."""
+    with pytest.raises(ValueError, match=r"^clip_seconds must be at most 100 times the longest clip of .*, 0\.4"):
+        AudioFolder(str(tones), clip_seconds=seconds).train_dataloader()
+    assert AudioFolder(str(tones), clip_seconds=30, batch_size=1).clip_samples == 240_000  # padding is meant
+
+
+@pytest.mark.parametrize("setting", ["clip_seconds", "hop_seconds"])
+def test_a_window_or_hop_of_less_than_a_sample_is_refused(tones: Path, setting: str) -> None:
+    """It was taken for a sample, and trained on."""
+    data = AudioFolder(str(tones), **{"clip_seconds": 0.1, setting: 1e-9})
+    with pytest.raises(ValueError, match=f"{setting} must be at least a sample, 0.000125 s at 8000 Hz, got 1e-09"):
+        data.val_dataloader()
+
+
+@pytest.mark.parametrize("seconds", [4.0, None])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_that_memory_cannot_hold_are_refused_before_they_are_allocated(
+    tones: Path, monkeypatch: pytest.MonkeyPatch, seconds: float | None, num_workers: int
+) -> None:
+    data = AudioFolder(str(tones), clip_seconds=seconds, batch_size=6, num_workers=num_workers)
+    largest = 6 * (data.clip_samples or int(data.clips("train").lengths.max())) * 2
+    monkeypatch.setattr("datamodules.base.memory_limit", lambda: 5 * largest - 1)
+    with pytest.raises(ValueError, match=r"^5 batches are under way at once, .*: lower data.batch_size \(6\) or"):
+        data.train_dataloader()
+    monkeypatch.setattr("datamodules.base.memory_limit", lambda: 5 * largest)
+    data.train_dataloader()
+
+
+def test_a_name_that_would_drive_the_terminal_is_escaped_in_warnings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for clip in ("a/0", "a/1", "a/2", "b/0", "b/1", "b/2"):
+        write_clip(tmp_path / "audio" / f"{clip}.wav")
+    (tmp_path / "audio" / "a" / "\x1b[31m\n.wav").touch()
+    _ = AudioFolder(str(make_store(tmp_path / "audio", tmp_path / "s", sample_rate=8000)), clip_seconds=0.1).table
+    assert r"such as a/\x1b[31m\n.wav: see" in caplog.messages[-1]
 
 
 def test_an_unknown_split_is_refused(tones: Path) -> None:
@@ -359,8 +406,10 @@ def test_audio_table_reads_numbers(tmp_path: Path) -> None:
         AudioTable(store, str(table), order="balanced", **settings).train_dataloader()
     with pytest.raises(ValueError, match=r"must give 1 numbers to each clip \(arousal\), got label '0.0\|-0'"):
         _ = AudioTable(store, str(table), **(settings | {"targets": ["arousal"]})).table
-    with pytest.raises(ValueError, match="targets names the numbers of task regression and of no other, got None"):
+    with pytest.raises(ValueError, match=r"needs the names of its numbers: set targets, such as \[valence, arousal\]"):
         AudioTable(store, str(table), task="regression", clip_seconds=0.1)
+    with pytest.raises(ValueError, match=r"got \['valence'\] for multiclass: leave it out"):
+        AudioTable(store, str(table), targets=["valence"], clip_seconds=0.1)
     rows[3]["label"] = "nan|1"
     pd.DataFrame(rows).to_csv(table, index=False)
     with pytest.raises(ValueError, match=r"clip 'c03.wav' has a target that is no number \(1 such clips\)"):

@@ -137,7 +137,7 @@ def test_class_folders_that_are_not_all_there_are_refused(folders: tuple[Path, P
 @pytest.mark.parametrize(
     ("setting", "match"),
     [
-        ({"subset": "esc20"}, r"^subset must be one of esc50, esc10, got 'esc20'$"),
+        ({"subset": "esc20"}, r"^subset must be one of esc50, esc10, got 'esc20'; did you mean 'esc50'\?$"),
         ({"fold": 6}, r"^fold must be one of \[1, 2, 3, 4, 5\], got 6$"),
         ({"fold": 2, "validation_fold": 2}, r"^validation_fold must be one of .* and not fold=2, got 2$"),
     ],

@@ -136,6 +136,20 @@ def test_two_files_of_one_track_are_refused(tmp_path: Path) -> None:
         _ = data(tmp_path, tmp_path / "store").table
 
 
+def test_a_clip_that_was_moved_is_the_track_s_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It and its old name were said to be two files of one track, and only one was there."""
+    msd.write(tmp_path)
+    write_store(MSD.sources(tmp_path), tmp_path / "store", sample_rate=12000)
+    moved = f"elsewhere/{msd.number(5)}.clip.mp3"
+    (tmp_path / "audio" / "elsewhere").mkdir()
+    (tmp_path / "audio" / msd.clip_id(5)).rename(tmp_path / "audio" / moved)
+    write_store(MSD.sources(tmp_path), tmp_path / "store", sample_rate=12000)
+    ids = data(tmp_path, tmp_path / "store").table["clip_id"].tolist()
+    assert moved in ids
+    assert msd.clip_id(5) not in ids
+    assert f"are left out, such as {msd.clip_id(5)}: their files were moved or deleted" in caplog.text
+
+
 def test_a_folder_of_something_else_is_named(tmp_path: Path) -> None:
     write_clip(tmp_path / "songs" / "a.wav")
     with pytest.raises(ValueError, match=r"songs holds no clip named by its 7digital number .*for instance a\.wav"):

@@ -37,6 +37,12 @@ def test_random_split_depends_on_the_seed_and_not_on_the_order_of_clips() -> Non
     assert random_split(table, validation=0.1, test=0.1, seed=2).tolist() != split.tolist()
 
 
+def test_random_split_takes_a_class_whose_name_is_no_utf8() -> None:
+    """A folder named so ended in a traceback."""
+    table = clips(9, n_classes=1).assign(label="caf\udce9")
+    assert random_split(table, validation=0.2, test=0.2, seed=0).value_counts()["train"] == 5
+
+
 def test_random_split_of_one_class_is_not_moved_by_clips_of_another() -> None:
     table = clips()
     split = random_split(table, validation=0.1, test=0.1, seed=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 import pytest
+import soundfile
 
 import audit_dataset
+from tests.conftest import make_store as decode
 from tests.datamodules.auditing.sounds import make_store, melody
 from tests.datamodules.layouts import fma
 
@@ -112,6 +115,48 @@ def test_data_set_is_read_by_its_own_settings(
     assert sizes[0] < sizes[1]
 
 
+def test_a_store_of_class_folders_is_audited_without_its_folder(
+    tones: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was asked for a folder that `AudioFolder` does not need, and nothing said that there is such a data set."""
+    assert run(monkeypatch, tones, "--exact-only") == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "next      the clips lie in 3 folders: if those are classes, add --dataset AudioFolder"
+    assert run(monkeypatch, tones, "--exact-only", *said.split()[-2:]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "labels    3: 18 train, 6 validation, 6 test" in lines
+    assert not any(line.startswith("next") for line in lines)
+
+
+def test_a_store_with_clips_in_no_folder_is_not_taken_for_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sounds = {name: melody(seed) for seed, name in enumerate(("a/x.wav", "b/x.wav", "x.wav"))}
+    run(monkeypatch, make_store(tmp_path, sounds).path, "--exact-only")
+    assert "next" not in capsys.readouterr().out
+
+
+def test_names_of_clips_and_labels_cannot_drive_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were printed as they are, and a label that is no UTF-8 ended the audit."""
+    label, audio = os.fsdecode(b"\xe9\x1b[31m"), tmp_path / "audio"
+    names = [f"{folder}/a\n{i}.wav" for folder in ("a", "b") for i in range(3)]
+    for name in names:
+        (audio / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(audio / name, np.zeros(800), 8000)
+    (audio / "a").rename(audio / label)
+    store = decode(audio, tmp_path / "store", sample_rate=8000)
+    assert run(monkeypatch, store, "--dataset", "AudioFolder", "--exact-only", "--out", tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert r"6  look   b/a\n0.wav (RMS -120.0" in said
+    assert all(line.isprintable() for line in said.splitlines())
+    found = json.loads((tmp_path / "out" / "audit.json").read_text(encoding="utf-8"))
+    assert label in found["labels"]
+    with (tmp_path / "out" / "audit.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        assert {row["clip"] for row in csv.DictReader(file)} == {*names[3:], *(label + name[1:] for name in names[:3])}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -124,8 +169,10 @@ def test_data_set_is_read_by_its_own_settings(
         (["store", "--root", "."], "--root goes with --dataset: give --dataset NAME as well"),
         (["store", "--set", "fold=1"], "--set goes with --dataset"),
         (["--dataset", "fma", "--root", ".", "--set", "subset"], "--set takes KEY=VALUE, got 'subset'"),
-        (["--dataset", "fma", "--root", ".", "--set", "size=1"], "--set size is no setting of FMA, which takes subset"),
-        (["--dataset", "fma", "--root", ".", "--set", "root=a"], "--set root is no setting of FMA, which takes subset"),
+        (["--dataset", "fma", "--root", ".", "--set", "size=1"], "--set KEY of FMA must be one of subset, "),
+        (["--dataset", "fma", "--root", ".", "--set", "subst=a"], "got 'subst'; did you mean 'subset'?"),
+        (["--dataset", "fma", "--root", ".", "--set", "root=a"], "--set KEY of FMA must be one of subset, "),
+        (["--dataset", "audio_folder"], "--dataset audio_folder needs its folder: add --root DIR, or a STORE to take"),
         (["--dataset", "fma", "--root", ".", "--set", "subset=tiny"], "got 'tiny'"),
         (["store", "--near", "2"], "near must be above 0.5 and at most 1, got 2"),
         (["store", "--near", "high"], "argument --near: invalid float value: 'high'"),

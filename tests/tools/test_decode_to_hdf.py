@@ -24,6 +24,7 @@ import soundfile
 
 import datamodules
 import decode_to_hdf
+from audiocls.__main__ import main
 from datamodules.releases import Archive, Release
 from datamodules.samples import SAMPLE_DTYPES
 from datamodules.storage.shards import SHARD_FORMATS
@@ -160,9 +161,8 @@ def test_what_comes_next_works_as_it_is_printed(
     said = typed(tone_files, "--out", store, "--sample-rate", 8000).out.splitlines()[-1]
     assert said == f"next      audiocls fit --config conf/folder.yaml --data.store '{store}' --run_dir 'runs/my tones'"
     monkeypatch.chdir(TOOL.parents[1])
-    command = [sys.executable, "-m", *shlex.split(said)[1:], "--print_config"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main([*shlex.split(said)[2:], "--print_config"])
 
 
 @pytest.mark.parametrize(
@@ -285,16 +285,24 @@ def test_data_set_lists_its_files_by_name(audio: Path, name: str) -> None:
             ["--dataset", "nonesuch", "--root", "y", "--out", "s", "--sample-rate", "8000"],
             f"--dataset must be one of {', '.join(datamodules.__all__)}, got 'nonesuch'",
         ),
+        (["--dataset", "fmaa", "--root", "y", "--out", "s", "--sample-rate", "8000"], "'fmaa'; did you mean 'FMA'?"),
         (["x", "--out", "s", "--sample-rate", "8000", "--download"], "--download goes with --dataset: give --dataset"),
         (["x", "--out", "s", "--sample-rate", "8000", "--allow-missing", "1"], "--allow-missing goes with --dataset"),
         (["--dataset", "fma", "--root", "y", "--out", "s", "--sample-rate", "8000", "--mirror", "m"], "add --download"),
         ([".", "--out", "s", "--sample-rate", "8000", "--allow-missing", "-1"], "--allow-missing must be at least 0"),
         (["--dataset", "fma", "--out", "s", "--sample-rate", "8000"], "needs its folder: add --root DIR"),
-        ([".", "--out", "s", "--sample-rate", "8k"], "argument --sample-rate: invalid int value: '8k'"),
+        *(
+            ([".", "--out", "s", "--sample-rate", text], f"must be a whole number of Hz, such as 16000, got '{text}'")
+            for text in ("8k", "16.0", "")
+        ),
         ([".", "--out", "s", "--sample-rate", "8000", "--allow-failures", "-1"], "--allow-failures must be at least 0"),
         ([".", "--out", "s", "--sample-rate", "8000"], "holds no audio file: looked below it for .mp3"),
-        ([".", "--out", "s", "--sample-rate", "8000", "--channels", "two"], "must be a number or native, got 'two'"),
-        ([".", "--out", "s", "--sample-rate", "8000", "--dtype", "int24"], "invalid choice: 'int24'"),
+        ([".", "--out", "s", "--sample-rate", "8000", "--channels", "two"], "a whole number or native, got 'two'"),
+        ([".", "--out", "s", "--sample-rate", "8000", "--dtype", "int61"], "got 'int61'; did you mean 'int16'?"),
+        ([".", "--out", "s", "--sample-rate", "8000", "--format", "hdf"], "got 'hdf'; did you mean 'hdf5'?"),
+        ([".", "--out", "s", "--sample-rate", "8000", "--shard-size", "inf"], "--shard-size must be above 0 MiB and f"),
+        ([".", "--out", "s", "--sample-rate", "8000", "--shard-size", "nan"], "--shard-size must be above 0 MiB and f"),
+        (["new\nline", "--out", "s", "--sample-rate", "8000"], r"new\nline does not exist"),
         ([".", "--out", "s", "--sample-rate", "8000", "--rank", "1"], "--rank and --world-size go together"),
         ([".", "--out", "s", "--sample-rate", "8000", "--summary", "no/x.json"], "must lie in a folder that exists"),
         (
@@ -319,6 +327,32 @@ def test_wrong_arguments_end_in_one_line(
     assert message in errors
     assert errors.count("\n") == 1
     assert not (tmp_path / "s").exists()
+
+
+def test_names_of_files_cannot_drive_the_terminal(typed: Callable[..., Told], tmp_path: Path) -> None:
+    """They were printed as they are: escape sequences, line breaks, bytes that no terminal can show."""
+    names = [b"\x1b[31m.wav", b"a\r\nb.wav", b"\xe9.wav"]
+    (tmp_path / "in").mkdir()
+    for name in names:
+        (tmp_path / "in" / os.fsdecode(name)).touch()
+    told = typed(tmp_path / "in", "--out", tmp_path / "s", "--sample-rate", RATE)
+    failed = next(line for line in told.out.splitlines() if line.startswith("failed"))
+    assert failed == r"failed    3: empty file (0 bytes) (\x1b[31m.wav, a\r\nb.wav, \udce9.wav)"
+    assert sorted(Store(tmp_path / "s").failures["clip_id"]) == sorted(map(os.fsdecode, names))  # one row a file
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+@pytest.mark.parametrize("below", ["", "s"])
+def test_a_store_where_a_file_is_says_so(
+    typed: Callable[..., Told], tone_files: Path, tmp_path: Path, dry: list[str], below: str
+) -> None:
+    """It said that the file exists, and the dry run a file of its own that nobody knows."""
+    (tmp_path / "file").touch()
+    told = typed(tone_files, "--out", tmp_path / "file" / below, "--sample-rate", RATE, *dry)
+    assert told.status == 2
+    assert told.errors == (
+        f"decode_to_hdf.py: {tmp_path / 'file'} is no folder, and a store is one: give another folder as --out\n"
+    )
 
 
 # --- a data set that its publisher offers ---
@@ -394,7 +428,7 @@ def test_dry_download_says_its_size_and_writes_nothing(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--download", "3"], "--download must be one of 2, 1, 0, or nothing, got '3'"),
+        (["--download", "3"], "--download must be one of 2, 1, 0, got '3'"),
         (["--download", "0"], "Tones 0 cannot be downloaded here: Write to us. (https://example.org)"),
         (["--download", "0", "--dry-run"], "Tones 0 cannot be downloaded here: Write to us."),
         (["--download", "1"], "404 Not Found: see whether it has moved"),

@@ -36,6 +36,16 @@ def clips(lengths: Iterable[int] = LENGTHS) -> Clips:
     return Clips(store, np.arange(len(store.lengths)), torch.arange(len(store.lengths)))  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize("n_samples", [None, 10])
+def test_the_largest_batch_is_known_before_it_is_read(n_samples: int | None) -> None:
+    order = RandomOrder(len(LENGTHS), 0)
+    train = TrainBatches(LENGTHS, n_samples=n_samples, batch_size=3, order=order)
+    walked = EvaluationBatches(LENGTHS, n_samples=n_samples, hop=7, batch_size=3)
+    for sampler in (train, walked):
+        sizes = [len(windows.clip) * windows.n_samples for windows in sampler]
+        assert max(sizes) == sampler.most_samples
+
+
 def batches(
     *,
     epoch: int = 0,

@@ -229,11 +229,15 @@ def test_clip_shorter_than_a_sample_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sample_rate": 0}, "sample_rate and channels must be at least 1, got 0 Hz and 1"),
-        ({"channels": 0}, "sample_rate and channels must be at least 1, got 16000 Hz and 0"),
+        ({"sample_rate": 0}, "sample_rate must be between 100 and 1048575 Hz, such as 16000, got 0"),
+        ({"sample_rate": 16}, "sample_rate must be between 100 and 1048575 Hz, such as 16000, got 16"),
+        ({"sample_rate": 99_999_999}, "sample_rate must be between 100 and 1048575 Hz, such as 16000, got 99999999"),
+        ({"channels": 0}, "channels must be at least 1, got 0"),
         ({"sample_format": "int24"}, "sample_format must be one of int16, int32, float32, mulaw, got 'int24'"),
-        ({"max_seconds": 0}, "max_seconds must hold a sample at 16000 Hz or be None, got 0 s"),
-        ({"max_seconds": math.nan}, "max_seconds must hold a sample at 16000 Hz or be None, got nan s"),
+        *(
+            ({"max_seconds": value}, "max_seconds must be finite and at least 6.25e-05 s, a sample at 16000 Hz, or be")
+            for value in (0, 1e-9, math.nan, math.inf)
+        ),
     ],
 )
 def test_settings_out_of_range(whole: Path, settings: dict, message: str) -> None:

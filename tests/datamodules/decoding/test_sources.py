@@ -114,7 +114,7 @@ def test_table_that_cannot_be_used_says_why(tmp_path: Path, table: str, message:
 
 def test_table_in_another_encoding_says_so(tmp_path: Path) -> None:
     (tmp_path / "clips.csv").write_bytes("path\nÄ.wav\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"clips\.csv must be a CSV table in UTF-8, but: .*0xc4"):
+    with pytest.raises(ValueError, match=r"clips\.csv must be a CSV table in UTF-8 \(.*0xc4.*\): save it again"):
         find_sources(tmp_path / "clips.csv")
 
 

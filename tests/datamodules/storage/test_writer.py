@@ -508,6 +508,12 @@ def test_two_files_of_one_name_are_refused(audio: Path, tmp_path: Path) -> None:
         write_store(sources, tmp_path / "s", sample_rate=RATE)
 
 
+def test_a_path_that_the_system_refuses_is_named_without_its_error(tmp_path: Path) -> None:
+    sources = [Source("long.wav", tmp_path / f"{'x' * 300}.wav")]
+    (failed,) = write_store(sources, tmp_path / "s", sample_rate=RATE).failures
+    assert failed.reason == "cannot be read (File name too long)"
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
