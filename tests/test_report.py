@@ -13,13 +13,18 @@ from unittest.mock import Mock
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
 import wandb
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import pyplot
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.image import imread
 from matplotlib.text import Text
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -30,8 +35,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from audiocls.callbacks import LastCheckpoint
 from audiocls.intervals import bootstrap
 from audiocls.metrics import Evaluation, evaluate
-from audiocls.report import figures, snapshot, style, tables
+from audiocls.report import figures, panels, snapshot, style, tables
 from audiocls.report.callback import RunReport
+from audiocls.report.folds import FoldResult, fold_scores
 from audiocls.tracking import RunLogger
 from tests.wandb_reader import read_offline_run
 
@@ -211,12 +217,12 @@ def test_tables_hold_every_interval_behind_its_score(tmp_path, task):
         columns = list(rows[0])
         assert columns[columns.index(name) + 1 :][:2] == [f"{name}_low", f"{name}_high"]
         ends = [(float(row[f"{name}_low"]), float(row[f"{name}_high"])) for row in rows]
-        assert ends == drawn.per_class[name]
+        assert ends == [pytest.approx(interval, rel=1e-7) for interval in drawn.per_class[name]]  # float32's digits
     scores = read(tables.write_intervals(tmp_path / "intervals.csv", done, drawn))
     assert [row["score"] for row in scores] == [name for name in done.scalars if not name.endswith("_scored")]
     for row in scores:
-        assert float(row["value"]) == done.scalars[row["score"]]
-        assert (float(row["low"]), float(row["high"])) == drawn.scalars[row["score"]]
+        assert float(row["value"]) == pytest.approx(done.scalars[row["score"]], rel=1e-7)  # float32's digits
+        assert (float(row["low"]), float(row["high"])) == pytest.approx(drawn.scalars[row["score"]], rel=1e-7)
         assert (row["draws"], row["drawn"], row["unit"]) == ("30", "40", "clips")
 
 
@@ -234,6 +240,43 @@ def test_metrics_table_goes_on_and_takes_late_columns(tmp_path):
     assert [row["train/loss"] for row in rows] == ["", "7.0", ""]
     assert [row["new"] for row in rows] == ["", "", "1"]
     assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]  # nothing half-written stays
+
+
+def test_noise_of_float32_and_of_sums_is_not_written(tmp_path):
+    rows = [[0.1 + 0.2, float(np.float32(0.3)), 1e-05, float("nan"), 16777217, "0.30000000000000004"]]
+    path = tables.write_csv(tmp_path / "t.csv", "abcdef", rows)
+    assert path.read_text().splitlines()[1] == "0.3,0.3,1e-05,nan,16777217,0.30000000000000004"
+
+
+def test_score_is_compared_as_it_will_be_read_again(tmp_path):
+    table = tables.MetricsTable(tmp_path / "m.csv")
+    for epoch in range(2):  # a tie, of which a resumed run must find the first as an unbroken one does
+        table.put({"epoch": epoch, "step": epoch, "val/accuracy": float(np.float32(0.3))})
+    again = tables.MetricsTable(table.save())
+    assert float(again.rows[0]["val/accuracy"]) == table.rows[1]["val/accuracy"]
+    for one, other in itertools.pairwise(np.nextafter(np.float32(0.3), np.float32([0, 1]))):
+        assert tables.tidy(float(one)) < tables.tidy(float(other))  # scores that differ stay apart
+
+
+HARD = ["x" * 80, "two\nlines", 'a,b;"c"', "古典音乐", "موسيقى", "🎸", "$a_b$ %", "", "é\tè"]
+
+
+def test_any_name_is_read_back_from_the_tables(tmp_path):
+    done = synthetic(len(HARD), 30)
+    done = evaluate(done.clip, done.prediction, done.target, class_names=HARD, task="multiclass")
+    clips = [f"{name}/{i}.wav" for i, name in enumerate(HARD * 4)]
+    classes = pd.read_csv(tables.write_classes(tmp_path / "c.csv", done), keep_default_na=False)
+    assert classes["class"].tolist() == HARD
+    predictions = pd.read_csv(tables.write_predictions(tmp_path / "p.csv", done, clips), keep_default_na=False)
+    assert predictions["clip_id"].tolist() == clips[:30]
+    assert predictions["target"].tolist() == [HARD[i] for i in done.target]
+    assert predictions.columns[3:].tolist() == [f"p({name})" for name in HARD]
+
+
+def test_clip_whose_name_is_not_utf8_ended_the_run(tmp_path):
+    name = b"caf\xe9.wav".decode(errors="surrogateescape")
+    path = tables.write_predictions(tmp_path / "p.csv", synthetic(2, 1), [name])
+    assert pd.read_csv(path)["clip_id"].tolist() == [r"caf\udce9.wav"]
 
 
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])
@@ -260,6 +303,14 @@ def test_numbers_farthest_off_come_first():
     assert worst.true[0].startswith("class 0 ")
 
 
+def test_sign_of_a_number_was_lost_in_the_name_of_a_clip():
+    target, prediction = torch.tensor([[-0.5], [0.5]]), torch.tensor([[0.25], [0.5]])
+    done = evaluate(torch.arange(2), prediction, target, class_names=["valence"], task="regression")
+    (worst,) = tables.misheard(done, 1)
+    name = tables.wav_name(1, worst, "7.mp3", said="predicted")
+    assert name == "01_true-valence-minus-0.5_predicted-valence-0.25_7.wav"
+
+
 def test_nothing_is_misheard_by_a_perfect_model():
     assert tables.misheard(synthetic(3, 20, skill=100.0), 8) == []
 
@@ -267,6 +318,17 @@ def test_nothing_is_misheard_by_a_perfect_model():
 def test_wav_names_are_safe_in_any_file_system():
     clip = tables.Misheard(3, ["a/b", "Ünï:cöde"], [], 0.7)
     assert tables.wav_name(2, clip, "x/../y z.tar.mp3") == "02_true-a-b+Ünï-cöde_heard-nothing_x-..-y-z.tar.wav"
+
+
+@pytest.mark.parametrize("letter", ["x", "音", "𝄞", "/", "\n", "é", "\udcff"])
+def test_wav_name_was_longer_than_a_file_system_takes(tmp_path, letter):
+    clip = tables.Misheard(3, [letter * 255] * 2, [letter * 255], 0.7)
+    names = {tables.wav_name(rank, clip, letter * 255) for rank in (1, 2, 100)}
+    for name in names:
+        assert len(name.encode()) <= 255
+        (tmp_path / name).touch()
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert len(names) == 3
 
 
 # --- figures ---
@@ -334,9 +396,113 @@ def test_curves_show_what_is_there(tmp_path):
 
 def test_dollars_in_class_names_are_no_mathematics(tmp_path):
     names = ["$a", "b$", r"$\oops$"]
-    figure = figures.confusion(np.eye(3, dtype=int), names, title="t")
     # matplotlib would raise on the last as a formula
-    assert style.save(figure, tmp_path / "c.png").stat().st_size > 0
+    for figure in (
+        figures.confusion(np.eye(3, dtype=int), names, title="t"),
+        fold_scores([FoldResult(1, 0, 50, 40, {"accuracy": 0.8}, 1.0)], title=names[2]),
+    ):
+        assert style.save(figure, tmp_path / "c.png").stat().st_size > 0
+
+
+def test_names_are_one_line_of_whole_letters_and_are_told_apart():
+    assert style.short_name("two\n\tlines ") == "two lines"
+    assert style.short_name("bad\udcff") == r"bad\udcff"  # matplotlib raises on half a letter
+    one, other = (style.short_name(f"{'a long name ' * 5}{end}") for end in ("one", "other"))
+    assert one != other
+    assert max(len(one), len(other)) <= 24
+
+
+def box_font(path: Path, letter: str) -> Path:
+    """A font of one letter, a box."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for point in ((0, 700), (500, 700), (500, 0)):
+        pen.lineTo(point)
+    pen.closePath()
+    font = FontBuilder(1000)
+    font.setupGlyphOrder([".notdef", "box"])
+    font.setupCharacterMap({ord(letter): "box"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "box": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (600, 0), "box": (600, 0)})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": "Box of a test", "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    font.save(path)
+    return path
+
+
+def test_letters_come_from_any_installed_font_and_boxes_are_said_once(tmp_path, monkeypatch, caplog):
+    for cached in (style._font_with, style._say_boxes):
+        cached.cache_clear()
+    own = [font for font in fontManager.ttflist if font.fname.startswith(matplotlib.get_data_path())]
+    monkeypatch.setattr(fontManager, "ttflist", own)
+    fontManager.addfont(box_font(tmp_path / "box.ttf", "音"))
+    figure = figures.confusion(np.eye(3, dtype=int), ["a", "音", "古典"], title="民")
+    with caplog.at_level("INFO"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda _, path, **__: path.touch())
+        style.save(figure, tmp_path / "c.png")
+    style._font_with.cache_clear()
+    fonts = {text.get_text(): text.get_fontfamily() for text in figure.findobj(Text) if isinstance(text, Text)}
+    assert fonts["音"] == ["sans-serif", "Box of a test"]
+    assert fonts["a"] == fonts["古典"] == ["sans-serif"]
+    assert caplog.messages == ["figures show boxes for letters of names that no installed font has"]
+
+
+def some_rows(n: int, **columns: Sequence[float]) -> list[dict[str, str | float]]:
+    """Rows of metrics.csv, with a falling loss."""
+    rows: list[dict[str, str | float]] = [{"epoch": e, "step": e, "val/loss": 1 / (e + 1)} for e in range(n)]
+    return [row | {f"val/{name}": values[e] for name, values in columns.items()} for e, row in enumerate(rows)]
+
+
+def test_legend_lay_over_the_curves():
+    rows = some_rows(2, accuracy=[0.1, 0.9], f1_macro=[0.9, 0.1], auroc_macro=[0.5, 0.5])
+    figure = figures.curves(rows)
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        assert legend is not None
+        assert legend.get_window_extent().x0 >= axes.bbox.x1
+
+
+def test_axis_of_one_epoch_had_tenths_of_an_epoch():
+    (axes,) = figures.curves(some_rows(1), best=0).axes
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [0]
+
+
+@pytest.mark.parametrize("lost", [{2, 3}, {4, 5}, set(range(6))])
+def test_epochs_that_are_not_finite_were_bridged(lost):
+    rows = some_rows(6)
+    for epoch in lost:
+        rows[epoch]["val/loss"] = float("nan")
+    (axes,) = figures.curves(rows).axes
+    line, crosses = axes.get_lines()
+    assert set(np.flatnonzero(np.isnan(np.asarray(line.get_ydata(), dtype=float)))) == lost
+    assert set(np.asarray(crosses.get_xdata())) == lost
+    assert "not finite" in texts(axes.figure)
+    assert bool(len(axes.get_yticks())) == (len(lost) < 6)  # no numbers, no scale
+
+
+def test_r2_of_the_first_epoch_pressed_the_others_flat():
+    figure = figures.curves(some_rows(3, r2_mean=[-80.0, 0.5, 0.6], rmse_mean=[0.9, 0.4, 0.3]))
+    assert figure.axes[1].get_ylim()[0] == -1
+    assert "RMSE mean" not in texts(figure)  # an error in the target's unit is no score up to 1
+
+
+def test_prediction_that_is_nan_ended_the_drawing():
+    target, prediction = np.ones((3, 2)), np.full((3, 2), np.nan)
+    prediction[0, 0] = 2
+    figure = figures.scatter(target, prediction, ["a", "b"], r2=[np.nan, np.nan], title="t")
+    assert figure.axes[0].get_xlim() == pytest.approx((0.95, 2.05))
+
+
+def test_counts_of_many_digits_ran_into_the_next_cell():
+    figure = figures.confusion(np.full((12, 12), 123456), [f"c{i}" for i in range(12)], title="t")
+    FigureCanvasAgg(figure).draw()
+    axes = figure.axes[0]
+    widths = [text.get_window_extent().width for text in axes.texts]
+    assert max(widths) < axes.bbox.width / 12
 
 
 def test_filterbank_on_the_mel_axis_keeps_means():
@@ -352,9 +518,22 @@ def test_filterbank_on_the_mel_axis_keeps_means():
     assert figures._on_mel(np.ones((1, 65)), 16000) == pytest.approx(1)
 
 
-def test_filterbank_that_has_not_moved_says_so():
+def test_filterbank_that_has_not_moved_was_drawn_twice():
     bank = np.eye(5, 33)
-    assert "Difference: none" in texts(figures.filterbank(bank, bank, sample_rate=8000, title="t"))
+    figure = figures.filterbank(bank, bank, sample_rate=8000, title="t")
+    assert [axes.get_title(loc="left") for axes in figure.axes if axes.get_xlabel()] == ["As at the start"]
+
+
+def test_filterbank_with_nan_showed_no_difference():
+    start = np.eye(5, 33)
+    now = 1.5 * start
+    now[2] = np.nan
+    figure = figures.filterbank(start, now, sample_rate=8000, title="t")
+    drawn = [axes for axes in figure.axes if axes.get_xlabel()]
+    scales = {axes.get_title(loc="left"): axes.get_images()[0].get_clim() for axes in drawn}
+    assert list(scales) == ["Start", "Now", "Difference"]
+    assert np.isfinite(list(scales.values())).all()
+    assert scales["Difference"][1] == np.nanmax(drawn[2].get_images()[0].get_array())
 
 
 # --- the callback ---
@@ -593,7 +772,24 @@ def test_numbers_are_drawn_as_points(tmp_path):
         "filterbank.png",
         "scatter.png",
     ]
-    assert len(list((tmp_path / "misheard").glob("0[123]_true-class-0*_heard-class-0*_validation-*.wav"))) == 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_numbers_are_not_spoken_of_as_classes(tmp_path):
+    model, report = Scripted(task="regression", num_classes=2), RunReport(misheard=3)
+    trainer(tmp_path, report, epochs=1).fit(model, datamodule=Clips())
+    trainer(tmp_path, report).test(model, datamodule=Clips(), verbose=False)
+    for start, split in (("", "validation"), ("test_", "test")):
+        clips = list((tmp_path / f"{start}farthest_off").glob(f"0[123]_true-class-0*_predicted-class-0*_{split}-*.wav"))
+        assert len(clips) == 3
+        assert not (tmp_path / f"{start}misheard").exists()
+    for prefix in ("val", "test"):
+        assert [row["number"] for row in read(tmp_path / f"{prefix}_numbers.csv")] == ["class 0", "class 1"]
+        assert not (tmp_path / f"{prefix}_classes.csv").exists()
+    shown = panels.class_tables(model.expected(0), score="r2", prefix="val")
+    assert shown.keys() == {"val/numbers", "val/number_scores"}
+    assert shown["val/numbers"].columns[0] == "number"
+    assert panels.sounds(clips, prefix="test").keys() == {"test/farthest_off"}
 
 
 @pytest.mark.usefixtures("quick")

@@ -4,7 +4,7 @@
       metrics.csv                     a row an epoch, the file whole after each
       val_classes.csv val_confusion.csv val_predictions.csv
       figures/curves.png confusion.png classes.png filterbank.png
-      misheard/01_true-X_heard-Y_CLIP.wav ...
+      misheard/01_true-X_heard-Y_CLIP.wav ...           for regression val_numbers.csv and farthest_off/
       test_*.csv figures/test_*.png test_misheard/      the same of the last test
       test_intervals.csv                                95 % intervals of its scores; val_ of a validation by itself
 
@@ -96,15 +96,21 @@ class RunReport(Callback):
         self._restored: Snapshot | None = None
         self._loaded: tuple[int, int] | None = None
 
+    @property
+    def best(self) -> Snapshot | None:
+        """Of the best epoch of the training so far, on global rank zero; None where nothing was validated."""
+        return self._best
+
     def report_paths(self) -> dict[str, Path]:
         """What there is to look at: name to path of the files and folders that exist."""
-        names = {"metrics": "metrics.csv", "figures": "figures", "misheard clips": "misheard"}
+        names = {"metrics": "metrics.csv", "figures": "figures"}
+        names |= {"misheard clips": "misheard", "clips farthest off": "farthest_off"}
         for prefix, split in SPLITS.items():
             names |= {
                 f"{split} {what}": f"{prefix}_{what}.csv"
-                for what in ("metrics", "intervals", "classes", "confusion", "predictions")
+                for what in ("metrics", "intervals", "classes", "numbers", "confusion", "predictions")
             }
-        names["misheard clips of the test"] = "test_misheard"
+        names |= {f"{what} of the test": f"test_{names[what]}" for what in ("misheard clips", "clips farthest off")}
         return {name: self._folder / path for name, path in names.items() if (self._folder / path).exists()}
 
     # --- hooks ---

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -40,7 +40,8 @@ def curves(rows: Sequence[Mapping[str, str | float]], *, best: float | None = No
     """Loss, scores and learning rate against the epoch.
 
     Args:
-        rows: one mapping of column to value a validation, as in metrics.csv; empty and nan cells are left out.
+        rows: one mapping of column to value a validation, as in metrics.csv; empty cells are left out, and what is not
+            finite is a cross at the foot.
         best: epoch to mark as the best, if any.
     Returns:
         One row of panels: losses, up to five scores in [0, 1], and the learning rate where it changed.
@@ -49,28 +50,21 @@ def curves(rows: Sequence[Mapping[str, str | float]], *, best: float | None = No
     # several validations in one epoch are told apart by the step
     axis = "epoch" if len({row["epoch"] for row in rows}) == len(rows) else "step"
     series = {name: _series(rows, axis, name) for name in names}
-    series = {name: points for name, points in series.items() if len(points)}
-    losses = [name for name in ("train/loss", "val/loss") if name in series]
+    losses = [name for name in ("train/loss", "val/loss") if len(series.get(name, ()))]
+    series = {name: points for name, points in series.items() if name in losses or np.isfinite(points[:, 1]).any()}
     scores = _scores(series)
     rates = [name for name in series if name == "lr" and len(np.unique(series[name][:, 1])) > 1]
     panels = [(title, keys) for title, keys in (("Loss", losses), ("Score", scores), ("Learning rate", rates)) if keys]
-    figure = Figure(figsize=(4.3 * max(len(panels), 1), 3.3), layout="constrained")
+    figure = Figure(figsize=(4.3 * max(len(panels), 1) + 1.2, 3.3), layout="constrained")
     for axes, (title, keys) in zip(np.ravel(figure.subplots(1, max(len(panels), 1))), panels, strict=False):
-        _curve_panel(axes, {key: series[key] for key in keys}, title, axis)
-        if best is not None and axis == "epoch" and title != "Learning rate":
-            axes.axvline(best, color=PALE, linewidth=1.2, zorder=0)
-            axes.annotate(
-                f"best, {best:g}", (best, 1), xycoords=("data", "axes fraction"), color=GREY, fontsize=7.5,
-                ha="center", va="bottom",
-            )  # fmt: skip
+        _curve_panel(axes, {key: series[key] for key in keys}, title, axis, best if axis == "epoch" else None)
     return figure
 
 
 def _series(rows: Sequence[Mapping[str, str | float]], axis: str, name: str) -> np.ndarray:
-    """The finite values of a column, shape (points, 2)."""
+    """The values of a column, shape (points, 2)."""
     cells = [(float(row[axis]), row.get(name, "")) for row in rows]
-    points = np.array([(x, float(y)) for x, y in cells if y != ""], dtype=float).reshape(-1, 2)
-    return points[np.isfinite(points[:, 1])]
+    return np.array([(x, float(y)) for x, y in cells if y != ""], dtype=float).reshape(-1, 2)
 
 
 def _scores(series: Mapping[str, np.ndarray], most: int = 5) -> list[str]:
@@ -78,8 +72,8 @@ def _scores(series: Mapping[str, np.ndarray], most: int = 5) -> list[str]:
     found = [
         name
         for name, points in series.items()
-        if name.startswith("val/") and not name.endswith(("loss", "_scored"))
-        if points[:, 1].max() <= 1 and (points[:, 1].min() >= 0 or name.endswith(("r2_mean", "pearson_mean")))
+        if name.startswith("val/") and not name.endswith(("loss", "_scored", "rmse_mean"))
+        if np.nanmax(points[:, 1]) <= 1 and (np.nanmin(points[:, 1]) >= 0 or name.endswith(("r2_mean", "pearson_mean")))
     ]
     return [
         name
@@ -88,7 +82,7 @@ def _scores(series: Mapping[str, np.ndarray], most: int = 5) -> list[str]:
     ][:most]
 
 
-def _curve_panel(axes: Axes, series: Mapping[str, np.ndarray], title: str, axis: str) -> None:
+def _curve_panel(axes: Axes, series: Mapping[str, np.ndarray], title: str, axis: str, best: float | None) -> None:
     colours = [BLUE, VERMILLION, GREEN, PURPLE, ORANGE]
     if title == "Loss":
         labels = {"train/loss": "training", "val/loss": "validation"}
@@ -100,27 +94,35 @@ def _curve_panel(axes: Axes, series: Mapping[str, np.ndarray], title: str, axis:
         labels, colours = {}, [GREY]
         axes.set_yscale("log" if _spans(series.values(), 30) else "linear")
     for (name, points), colour in zip(series.items(), colours, strict=False):
-        few = "o" if len(points) < 3 else None
-        axes.plot(points[:, 0], points[:, 1], color=colour, marker=few, markersize=4)
-        if labels.get(name):
-            axes.plot([], [], color=colour, label=labels[name])
+        few = "o" if np.isfinite(points[:, 1]).sum() < 3 else None
+        axes.plot(points[:, 0], points[:, 1], color=colour, marker=few, markersize=4, label=labels.get(name))
+    lost = np.concatenate([points[~np.isfinite(points[:, 1]), 0] for points in series.values()])
+    if len(lost):
+        foot = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+        axes.plot(lost, np.zeros(len(lost)), "x", color=VERMILLION, markersize=4, label="not finite", **foot)
+    if len(lost) == sum(map(len, series.values())):
+        axes.set_yticks([])
+    if title == "Score":  # an R² far below 0 in the first epochs would press all others to the top
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -1), min(high, 1.05))
     if labels:
-        axes.margins(y=0.08)
-        legend = axes.legend(frameon=False, fontsize=8, handlelength=1.2, labelspacing=0.3, loc="best")
-        for text in legend.get_texts():
-            text.set_color(INK)
-    axes.set_title(title, pad=16)
+        if best is not None:
+            axes.axvline(best, color=PALE, linewidth=1.2, zorder=0, label=f"best, {best:g}")
+        beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}  # over the lines is no room that is always free
+        axes.legend(frameon=False, fontsize=8, handlelength=1.2, labelspacing=0.3, **beside)
+    axes.set_title(title)
     axes.set_xlabel(axis)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
     if axes.get_xlim()[1] - axes.get_xlim()[0] < 1:  # a single epoch
         axes.set_xlim(axes.get_xlim()[0] - 0.5, axes.get_xlim()[1] + 0.5)
     axes.grid(axis="y", color="#EEEEEE", linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def _spans(series: object, factor: float) -> bool:
-    values = np.concatenate([points[:, 1] for points in series])  # type: ignore[attr-defined]
-    return bool(values.min() > 0 and values.max() > factor * values.min())
+def _spans(series: Iterable[np.ndarray], factor: float) -> bool:
+    values = np.concatenate([points[:, 1] for points in series])
+    values = values[np.isfinite(values)]
+    return bool(len(values) and values.min() > 0 and values.max() > factor * values.min())
 
 
 # --- confusion matrix ---
@@ -152,6 +154,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], *, title: str) -> 
     axes.set_xticks(range(n_classes), names, rotation=90 if upright else 0, fontsize=size)
     axes.set_yticks(range(n_classes), names, fontsize=size)
     if n_classes <= MOST_COUNTED:
+        room = 1.4 * 72 * side / n_classes / len(str(matrix.max()))  # a digit is 0.64 of the size wide
         for row, column in np.argwhere(matrix > 0):
             colour = "white" if share[row, column] > 0.55 else INK
             axes.text(
@@ -161,7 +164,7 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str], *, title: str) -> 
                 ha="center",
                 va="center",
                 color=colour,
-                fontsize=10 if n_classes <= 6 else 8,
+                fontsize=min(10 if n_classes <= 6 else 8, room),
             )
     axes.set_title(title)
     axes.set_xlabel("heard")
@@ -318,6 +321,7 @@ def scatter(
         axes.remove()
     for i, axes in enumerate(panels[:n_shown]):
         both = np.concatenate([target[:, i], prediction[:, i]])
+        both = both[np.isfinite(both)]  # some of the target always is
         margin = 0.05 * (float(np.ptp(both)) or 1.0)
         limits = (float(both.min()) - margin, float(both.max()) + margin)
         axes.plot(limits, limits, color=PALE, linewidth=1.2, zorder=0)
@@ -326,6 +330,7 @@ def scatter(
         axes.set_title(f"{short_name(names[i])}, R² {r2[i]:.3f}")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(nbins=5))
+            axis.set_major_formatter("{x:g}")  # no power of ten above the axis, where the title is
     more = f" ({n_shown} of {len(names)})" if n_shown < len(names) else ""
     figure.suptitle(f"{title}, {len(target)} clips{more}", x=0.01, ha="left", fontsize=10, fontweight="bold")
     return figure
@@ -338,7 +343,8 @@ def scatter(
 def filterbank(start: np.ndarray, now: np.ndarray, *, sample_rate: int, title: str) -> Figure:
     """A learnt filterbank beside its start and their difference, frequency in Hz on the mel scale.
 
-    Each filter is drawn relative to its initial peak, so that wide and narrow ones show alike.
+    Each filter is drawn relative to its initial peak, so that wide and narrow ones show alike. A filterbank that is as
+    it was at the start is drawn once.
 
     Args:
         start: weights before training, shape (n_bins, n_freqs), columns from 0 Hz to sample_rate / 2.
@@ -348,25 +354,26 @@ def filterbank(start: np.ndarray, now: np.ndarray, *, sample_rate: int, title: s
     """
     peak = np.abs(start).max(1, keepdims=True)
     peak = np.where(peak > 0, peak, 1)
-    images = [_on_mel(weights / peak, sample_rate) for weights in (start, now, now - start)]
-    figure = Figure(figsize=(11.4, 4.1), layout="constrained")
-    panels = figure.subplots(1, 3, sharey=True)
-    top = max(1.0, float(images[1].max()))
-    low = min(0.0, float(images[1].min()))
+    began, current = (_on_mel(weights / peak, sample_rate) for weights in (start, now))
+    images = {"Start": began, "Now": current, "Difference": current - began}
+    if np.array_equal(start, now):
+        images = {"As at the start": current}
+    figure = Figure(figsize=(3.6 * len(images) + 0.6, 4.1), layout="constrained")
+    panels = figure.subplots(1, len(images), sharey=True, squeeze=False)[0]
+    seen, change = (image[np.isfinite(image)] for image in (current, current - began))  # training may end in nan
+    largest = np.abs(change).max(initial=0) or 1
     extent = (-0.5, len(start) - 0.5, 0.0, _mel(sample_rate / 2))
-    change = float(np.abs(images[2]).max())
-    headings = ("Start", "Now", "Difference" if change > 0 else "Difference: none")
-    for axes, image, heading in zip(panels, images, headings, strict=True):
-        signed = heading.startswith("Difference")
-        limits = (-(change or 1), change or 1) if signed else (low, top)
+    for axes, (heading, image) in zip(panels, images.items(), strict=True):
+        signed = heading == "Difference"
+        limits = (-largest, largest) if signed else (seen.min(initial=0), seen.max(initial=1))
         drawn = axes.imshow(
             image.T, origin="lower", aspect="auto", extent=extent, cmap="PuOr_r" if signed else "Blues",
             vmin=limits[0], vmax=limits[1], interpolation="antialiased",
         )  # fmt: skip
         axes.set_title(heading)
         axes.set_xlabel("filter")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        if heading in ("Now", "Difference"):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+        if heading != "Start":
             bar = figure.colorbar(drawn, ax=axes, shrink=0.8, aspect=24, pad=0.02)
             bar.outline.set_visible(False)  # type: ignore[operator]
             bar.ax.tick_params(length=0, labelsize=8)

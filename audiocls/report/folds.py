@@ -25,7 +25,19 @@ from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
 from audiocls.intervals import CONFIDENCE, Interval, within_range
-from audiocls.report.style import BLUE, GREEN, GREY, INK, SKY, is_share, save, score_label, score_number, styled
+from audiocls.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    SKY,
+    is_share,
+    save,
+    score_label,
+    score_number,
+    short_name,
+    styled,
+)
 from audiocls.report.tables import Cell, write_csv
 
 
@@ -256,7 +268,7 @@ def fold_scores(results: Sequence[FoldResult], *, title: str) -> Figure:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axes.set_xlabel("fold that was the test", loc="left")
     axes.set_ylabel(score_label(name))
-    axes.set_title(title)
+    axes.set_title(short_name(title, 100))
     axes.grid(axis="y", color="#EEEEEE", linewidth=0.8)
     axes.set_axisbelow(True)
     legend = ["band and blue bar: 95 % t interval of the mean over folds"]

@@ -13,6 +13,7 @@ from typing import Any
 import wandb
 
 from audiocls.metrics import Evaluation
+from audiocls.report.style import called
 
 # the interactive confusion matrix is a table of num_classes² rows; above this the image alone is sent
 MOST_CONFUSION_CLASSES = 60
@@ -36,15 +37,15 @@ def class_tables(evaluation: Evaluation, *, score: str, prefix: str) -> dict[str
         score: column of `per_class` for the bars; classes where it is undefined have none.
         prefix: "val" or "test".
     """
-    columns = list(evaluation.per_class)
+    (one, several), columns = called(evaluation.task), list(evaluation.per_class)
     rows = zip(*evaluation.per_class.values(), strict=True)
     table: list[Any] = [[name, *values] for name, values in zip(evaluation.class_names, rows, strict=True)]
     pairs = zip(evaluation.class_names, evaluation.per_class[score], strict=True)
     bars: list[Any] = [[name, value] for name, value in sorted(pairs, key=lambda pair: -pair[1]) if value == value]
     return {
-        f"{prefix}/classes": wandb.Table(columns=["class", *columns], data=table),
-        f"{prefix}/class_scores": wandb.plot.bar(
-            wandb.Table(columns=["class", score], data=bars), "class", score, title=f"{score} by class ({prefix})"
+        f"{prefix}/{several}": wandb.Table(columns=[one, *columns], data=table),
+        f"{prefix}/{one}_scores": wandb.plot.bar(
+            wandb.Table(columns=[one, score], data=bars), one, score, title=f"{score} by {one} ({prefix})"
         ),
     }
 
@@ -63,5 +64,6 @@ def confusion_chart(evaluation: Evaluation, *, prefix: str) -> dict[str, Any]:
 
 
 def sounds(paths: Sequence[Path], *, prefix: str) -> dict[str, Any]:
-    """Clips to listen to, captioned by their file names; nothing where there is none."""
-    return {f"{prefix}/misheard": [wandb.Audio(str(path), caption=path.stem) for path in paths]} if paths else {}
+    """Clips to listen to, under their folder's name, captioned by their files'; nothing where there is none."""
+    clips = [wandb.Audio(str(path), caption=path.stem) for path in paths]
+    return {f"{prefix}/{paths[0].parent.name.removeprefix('test_')}": clips} if paths else {}

@@ -2,7 +2,7 @@
 
 A snapshot holds the evaluation with the filterbank of the same moment, so that what is written of the best epoch is
 of that epoch altogether, however far training has gone on since. Validation's files have plain names in `figures/`
-and `misheard/`; those of the test begin with "test_".
+and `misheard/` (for regression `farthest_off/`); those of the test begin with "test_".
 """
 
 from __future__ import annotations
@@ -125,8 +125,11 @@ class Snapshot:
         self.write_predictions(folder, source)
 
     def write_class_tables(self, folder: Path) -> None:
-        """Write PREFIX_classes.csv, for one label a clip PREFIX_confusion.csv, and PREFIX_intervals.csv if known."""
-        tables.write_classes(folder / f"{self.prefix}_classes.csv", self.evaluation, self.intervals)
+        """Write PREFIX_classes.csv (for regression PREFIX_numbers.csv), for one label a clip PREFIX_confusion.csv, and
+        PREFIX_intervals.csv if known.
+        """
+        _, several = style.called(self.evaluation.task)
+        tables.write_classes(folder / f"{self.prefix}_{several}.csv", self.evaluation, self.intervals)
         path = folder / f"{self.prefix}_intervals.csv"
         if self.intervals is not None:
             tables.write_intervals(path, self.evaluation, self.intervals)
@@ -191,7 +194,8 @@ class Snapshot:
         """Write the most confidently wrong clips as wav files and remove those of an earlier evaluation.
 
         Args:
-            folder: of the run; the clips go into its `misheard` or `test_misheard`.
+            folder: of the run; the clips go into its `misheard`, for regression its `farthest_off`, or the same with
+                "test_" before it.
             source: the data module; nothing is written unless it is `Audible`.
             most: at most so many.
         Returns:
@@ -200,11 +204,12 @@ class Snapshot:
         if not isinstance(source, Audible) or most == 0:
             return []
         split = SPLITS[self.prefix]
-        target = folder / ("test_misheard" if self.prefix == "test" else "misheard")
-        for old in target.glob("[0-9][0-9]*_true-*_heard-*.wav"):
+        name, said = ("farthest_off", "predicted") if self.evaluation.task == "regression" else ("misheard", "heard")
+        target = folder / (f"test_{name}" if self.prefix == "test" else name)
+        for old in target.glob(f"[0-9][0-9]*_true-*_{said}-*.wav"):
             old.unlink()
         clip_ids, written = source.clip_ids(split), []
         for rank, clip in enumerate(tables.misheard(self.evaluation, most), start=1):
-            path = target / tables.wav_name(rank, clip, clip_ids[clip.clip])
+            path = target / tables.wav_name(rank, clip, clip_ids[clip.clip], said=said)
             written.append(tables.write_wav(path, source.audio(split, clip.clip), sample_rate=source.sample_rate))
         return written

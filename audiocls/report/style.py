@@ -7,16 +7,21 @@ Design"); sequential and diverging maps are matplotlib's `Blues` and `PuOr`, whi
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from matplotlib import rc_context
+from matplotlib import get_data_path, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.text import Text
+
+log = logging.getLogger(__name__)
 
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 INK, GREY, PALE = "#222222", "#6E6E6E", "#DDDDDD"
@@ -71,17 +76,66 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     FigureCanvasAgg(figure)
     with rc_context(STYLE), warnings.catch_warnings():
-        # class names may be written in a script the font lacks: a box in the figure says so well enough
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")  # a line each; `_font_with` says it once
+        _add_fonts(figure)
         figure.savefig(temporary, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.12)
     os.replace(temporary, path)
     return path
 
 
+def _add_fonts(figure: Figure) -> None:
+    """Let texts fall back on installed fonts for letters, of class names above all, that the figure's own lacks."""
+    own = _letters(findfont(FontProperties()))
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        lacking = [letter for letter in text.get_text() if letter.isprintable() and ord(letter) not in own]
+        if fonts := sorted({name for letter in lacking if (name := _font_with(letter))}):
+            text.set_fontfamily([*text.get_fontfamily(), *fonts])
+
+
+@cache
+def _font_with(letter: str) -> str | None:
+    # matplotlib brings fonts for formulas, which hold other signs than they say
+    installed = (font for font in fontManager.ttflist if not font.fname.startswith(get_data_path()))
+    name = next((font.name for font in installed if ord(letter) in _letters(font.fname)), None)
+    if name is None:
+        _say_boxes()
+    return name
+
+
+@cache
+def _letters(path: str) -> frozenset[int]:
+    try:
+        return frozenset(get_font(path).get_charmap())
+    except (OSError, RuntimeError):  # it is gone since matplotlib listed it, or holds pictures for letters
+        return frozenset()
+
+
+@cache
+def _say_boxes() -> None:
+    log.info("figures show boxes for letters of names that no installed font has")
+
+
 def short_name(name: str, most: int = 24) -> str:
-    """A class name fit for an axis: shortened, and free of matplotlib's mathematics."""
-    name = name if len(name) <= most else name[: most - 1].rstrip() + "…"
+    """A text of the user's as one line to draw: cut in its middle, and free of matplotlib's mathematics.
+
+    >>> short_name("Old-Time\\nHistoric"), short_name("recorded in the street, at night"), short_name("")
+    ('Old-Time Historic', 'recorded in the…at night', '(no name)')
+    """
+    # names of files that are not UTF-8 hold halves of letters, which no font can draw
+    name = " ".join(name.encode(errors="backslashreplace").decode().split()) or "(no name)"
+    if len(name) > most:
+        name = f"{name[: most - most // 3 - 1].rstrip()}…{name[-(most // 3) :].lstrip()}"
     return name.replace("$", r"\$")
+
+
+def called(task: str) -> tuple[str, str]:
+    """What a model tells of each clip, one and several: classes, for regression numbers.
+
+    >>> called("regression"), called("multilabel")
+    (('number', 'numbers'), ('class', 'classes'))
+    """
+    return ("number", "numbers") if task == "regression" else ("class", "classes")
 
 
 def score_label(name: str) -> str:
@@ -91,7 +145,8 @@ def score_label(name: str) -> str:
     ('F1 macro', 'average precision')
     """
     return " ".join(
-        {"auroc": "AUROC", "f1": "F1", "r2": "R²", "rmse": "RMSE"}.get(word, word) for word in name.split("_")
+        {"auroc": "AUROC", "f1": "F1", "pearson": "Pearson", "r2": "R²", "rmse": "RMSE"}.get(word, word)
+        for word in name.split("_")
     )
 
 

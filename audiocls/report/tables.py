@@ -13,13 +13,17 @@ import wave
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from audiocls.intervals import Intervals
 from audiocls.metrics import Evaluation
+from audiocls.report.style import called
 
 Cell = str | float | int
+# names of files that are not UTF-8 are spelt out, so that a table is
+UTF8: dict[str, Any] = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Path:
@@ -35,14 +39,26 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with temporary.open("w", **UTF8) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows([tidy(cell) for cell in row] for row in rows)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
     return path
+
+
+def tidy(cell: Cell) -> Cell:
+    r"""A number in the fewest digits that say it to float32, in which scores are logged, and a text without what Python
+    leaves unquoted and others take for the end of a row.
+
+    >>> tidy(0.30000001192092896), tidy("a\rb")
+    (0.3, 'a\\rb')
+    """
+    if isinstance(cell, str):
+        return cell.replace("\r", r"\r")
+    return float(str(np.float32(cell))) if isinstance(cell, float) else cell
 
 
 class MetricsTable:
@@ -64,12 +80,13 @@ class MetricsTable:
                 self.rows = [dict(row) for row in csv.DictReader(file)]
 
     def put(self, row: Mapping[str, Cell]) -> None:
-        """Add a row, or the row's cells to the one that has its key."""
+        """Add a row, or the row's cells to the one that has its key, as they will be read again."""
+        row = {name: tidy(cell) for name, cell in row.items()}
         for known in self.rows:
             if all(str(known.get(name, "")) == str(row[name]) for name in self.key):
                 known.update(row)
                 return
-        self.rows.append(dict(row))
+        self.rows.append(row)
 
     def drop_after(self, step: int) -> int:
         """Forget the rows of steps that are about to be run again; says how many they were."""
@@ -92,8 +109,10 @@ def confusion_counts(evaluation: Evaluation) -> np.ndarray:
 
 
 def write_classes(path: str | Path, evaluation: Evaluation, intervals: Intervals | None = None) -> Path:
-    """Write a row a class: its name, its support and every score there is, with the ends of its interval behind it."""
-    columns: dict[str, Sequence[Cell]] = {"class": evaluation.class_names, "support": []}
+    """Write a row a class, for regression a number: its name, its support and every score there is, with the ends of
+    its interval behind it.
+    """
+    columns: dict[str, Sequence[Cell]] = {called(evaluation.task)[0]: evaluation.class_names, "support": []}
     for name, values in evaluation.per_class.items():
         columns[name] = list(map(int, values)) if name == "support" else values
         if intervals is not None and name in intervals.per_class:
@@ -148,10 +167,13 @@ def _labels(evaluation: Evaluation) -> tuple[list[list[str]], list[list[str]]]:
     """Names of the true and of the heard classes of each clip; for regression the numbers with their names."""
     names = evaluation.class_names
     if evaluation.task == "regression":
-        sides = (evaluation.target, evaluation.prediction)
+        # in the name of a file a sign would be one hyphen of many
         true, heard = (
-            [[f"{name} {value:.3g}" for name, value in zip(names, row, strict=True)] for row in side.tolist()]
-            for side in sides
+            [
+                [f"{name} {'minus ' * (value < 0)}{abs(value):.3g}" for name, value in zip(names, row, strict=True)]
+                for row in side.tolist()
+            ]
+            for side in (evaluation.target, evaluation.prediction)
         )
         return true, heard
     sides = (evaluation.labels, evaluation.decided)
@@ -203,14 +225,26 @@ def misheard(evaluation: Evaluation, most: int) -> list[Misheard]:
     return [Misheard(int(evaluation.clip[i]), true[i], heard[i], float(confidence[i])) for i in order]
 
 
-def wav_name(rank: int, clip: Misheard, clip_id: str) -> str:
-    """File name of a misheard clip, safe on any file system.
+def wav_name(rank: int, clip: Misheard, clip_id: str, *, said: str = "heard") -> str:
+    """File name of a misheard clip, safe on any file system: up to 60 bytes of each class side and of the clip's end.
+
+    Args:
+        rank: of the clip; no two clips of a folder have the same.
+        clip: what was true and what was heard.
+        clip_id: of the clip.
+        said: what the model did.
 
     >>> wav_name(1, Misheard(0, ["Old-Time / Historic"], ["Pop"], 0.9), "000/000002.mp3")
     '01_true-Old-Time-Historic_heard-Pop_000-000002.wav'
     """
-    true, heard = ("+".join(map(_safe, names)) or "nothing" for names in (clip.true, clip.heard))
-    return f"{rank:02d}_true-{true[:60]}_heard-{heard[:60]}_{_safe(re.sub(r'[.][A-Za-z0-9]+$', '', clip_id))[-60:]}.wav"
+    true, heard = (_bytes("+".join(map(_safe, names)) or "nothing", 0, 60) for names in (clip.true, clip.heard))
+    end = _bytes(_safe(re.sub(r"[.][A-Za-z0-9]+$", "", clip_id)), -60, None)
+    return f"{rank:02d}_true-{true}_{said}-{heard}_{end}.wav"
+
+
+def _bytes(name: str, first: int, last: int | None) -> str:
+    """The letters that are whole between two bytes of a name: a file's may have 255 bytes, and a letter has up to 4."""
+    return name.encode()[first:last].decode(errors="ignore")
 
 
 def _safe(name: str) -> str:

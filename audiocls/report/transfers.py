@@ -183,7 +183,7 @@ def transfer_scores(rows: Sequence[TransferRow], *, title: str, chance: float | 
     for axes, of in zip(grid, panels, strict=True):
         _panel(axes, of, names, chance)
     grid[0].invert_yaxis()
-    figure.suptitle(title, x=0.01, ha="left", weight="bold")
+    figure.suptitle(short_name(title, 100), x=0.01, ha="left", weight="bold")
     legend = "dots: mean over folds, settings chosen inside the training clips (nested); rings: chosen on the scored "
     legend += "clips (choi2017), optimistic"
     legend = "\n".join([legend, *(f"bars, of all clips together: {said}" for said in _drawn(rows))])
@@ -212,7 +212,7 @@ def _panel(axes: Axes, rows: Sequence[TransferRow], names: Sequence[str], chance
     axes.tick_params(axis="y", length=0)
     if is_share(rows[0].score):
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    axes.set_xlabel(rows[0].score_name, loc="left")
+    axes.set_xlabel(short_name(rows[0].score_name, 60), loc="left")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=7.5, borderaxespad=0)
 
 
