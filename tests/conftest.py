@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -30,6 +31,8 @@ from tests.datamodules.layouts import fma, spoken_digits
 from tests.emulated_fused import EmulatedFused, emulated
 
 torch.set_num_threads(1)  # the quickest for small tensors, and two cores are often busy
+HAS_CUDA = torch.cuda.is_available()
+gc.disable()  # until all is collected, which makes few cycles and many objects to look for them among
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,12 +47,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.path.name not in FIRST)
     reasons = {
         "slow": None if config.getoption("--slow") else "takes minutes: run with --slow",
-        "gpu": None if torch.cuda.is_available() else "no CUDA device on this machine",
+        "gpu": None if HAS_CUDA else "no CUDA device on this machine",
     }
     for item in items:
         for marker, reason in reasons.items():
             if reason and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: no search for cycles need go through it again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -117,7 +126,10 @@ def no_run_is_left() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """Every test draws the same numbers whichever tests ran before it."""
-    torch.manual_seed(0)
+    if HAS_CUDA:
+        torch.manual_seed(0)
+    else:  # there it takes some milliseconds to note by whom devices that are not there are to be seeded
+        torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture
