@@ -6,10 +6,13 @@ stopped and resumed equal, bit for bit, to one that was not. `Progress` is for t
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, TQDMProgressBar
+from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.trainer.states import TrainerFn
+
+from audiocls.classifier import Classifier
+
+log = logging.getLogger(__name__)
 
 
 class StepSeed(Callback):
@@ -47,7 +55,11 @@ class StepSeed(Callback):
         self._at = (trainer.global_step, within + 1 if trainer.global_step == step else 0)
         seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         numbers = [seed % 2**64, *self._at, trainer.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]))
+        state = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+        if pl_module.device.type == "cpu":
+            torch.default_generator.manual_seed(state)  # to ask for devices that are not there takes a millisecond
+        else:
+            torch.manual_seed(state)
 
 
 class GracefulStop(Callback):
@@ -120,6 +132,19 @@ class GracefulStop(Callback):
         self.requested = True
 
 
+class SecondInterrupt(Callback):
+    """Lets a second Ctrl-C end the process at once, where Lightning is deaf to it until all is written.
+
+    To be the first of the callbacks, since each of them may write for seconds what the first Ctrl-C has stopped.
+    """
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Listen again; Lightning puts the handler back that it found when the run ends."""
+        if isinstance(exception, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # files are written aside: a kill leaves the old ones whole
+            log.info("stopping; Ctrl-C again ends at once")
+
+
 class LastCheckpoint(Checkpoint):
     """Keeps one checkpoint to go on from: after every epoch, every so many steps, and when the run is stopped.
 
@@ -138,14 +163,14 @@ class LastCheckpoint(Checkpoint):
             raise ValueError(f"checkpoint_every_n_steps must be at least 1 step, got {every_n_steps}")
         self.path = Path(path)
         self.every_n_steps = every_n_steps
-        self._saved_step = -1
+        self.saved_step = -1
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save inside the epoch where that is asked for; accumulated gradients are not saved, so only after a step."""
         step = trainer.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0 and step != self._saved_step:
+        if self.every_n_steps and step % self.every_n_steps == 0 and step != self.saved_step:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -159,23 +184,80 @@ class LastCheckpoint(Checkpoint):
         """
         alone = isinstance(exception, KeyboardInterrupt) and trainer.world_size == 1
         agreed = alone or isinstance(exception, SystemExit)
-        reached = trainer.global_step > 0 and trainer.global_step != self._saved_step
+        reached = trainer.global_step > 0 and trainer.global_step != self.saved_step
         if agreed and trainer.state.fn == TrainerFn.FITTING and reached:
             self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
-        self._saved_step = trainer.global_step
         aside = self.path.with_name(f".{self.path.name}.aside")
         trainer.save_checkpoint(aside, weights_only=False)  # on all processes, with a barrier behind it
         if trainer.is_global_zero:
             os.replace(aside, self.path)
+        self.saved_step = trainer.global_step
+
+
+# of the scores that decide by default
+SHORT = {"val/accuracy": "acc", "val/average_precision_macro": "mAP", "val/r2_mean": "R²"}
 
 
 class Progress(TQDMProgressBar):
-    """Lightning's progress bar without `v_num`, the last four letters of the run's id in W&B."""
+    """The progress bar, with the epoch's mean training loss so far and the loss and score of the last validation.
+
+    Drawn at most twice a second, and only then is the loss read, since reading it waits for the device. Where nobody
+    looks on, as in a log, it is drawn every half minute, each epoch keeps its line, and validations have none.
+
+    Args:
+        score: name of the metric of the validation that is shown beside its loss, such as "val/accuracy".
+    """
+
+    # what matters comes first: a narrow terminal cuts off the end
+    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
+
+    def __init__(self, score: str | None = None) -> None:
+        self._watched = sys.stdout.isatty()
+        super().__init__(leave=not self._watched)
+        self.score = score
+        self.seconds = 0.5 if self._watched else 30.0
+        self._drawn = -math.inf
+        self._validation: dict[str, float] = {}
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """What stands behind the bar: the losses and scores that the model logs for it."""
-        metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return metrics
+        """What stands behind the bar."""
+        loss = pl_module.running_loss() if isinstance(pl_module, Classifier) else math.nan
+        return ({} if math.isnan(loss) else {"loss": loss}) | self._validation
+
+    def on_train_start(self, *_: Any) -> None:
+        """Begin the bar, but in a log, where each epoch begins its own."""
+        self.train_progress_bar = self.init_train_tqdm() if self._watched else Tqdm(disable=True)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draw once, where Lightning draws the bar and then again what stands behind it."""
+        bar = self.train_progress_bar
+        if self._should_update(batch_idx + 1, bar.total):
+            bar.n = batch_idx + 1
+            bar.set_postfix(self.get_metrics(trainer, pl_module))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take up the loss and the score."""
+        found = trainer.callback_metrics  # on every rank, since reading a metric may gather it
+        shown = {"val/loss": "val_loss"}
+        if self.score is not None:
+            shown[self.score] = "val_" + SHORT.get(self.score, self.score.rpartition("/")[2])
+        self._validation = {short: float(found[name]) for name, short in shown.items() if name in found}
+        super().on_validation_end(trainer, pl_module)
+
+    def init_validation_tqdm(self) -> Tqdm:
+        """A bar of its own under that of training, but for a log, where it would be escape codes."""
+        if self.trainer.state.fn == TrainerFn.FITTING and not self._watched:
+            return Tqdm(disable=True)
+        return super().init_validation_tqdm()
+
+    def _should_update(self, current: int, total: int) -> bool:
+        """Is a bar to be drawn? Lightning asks after each batch of whatever kind."""
+        now = time.monotonic()
+        due = super()._should_update(current, total) and (current == total or now - self._drawn >= self.seconds)
+        if due:
+            self._drawn = now
+        return due

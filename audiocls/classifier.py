@@ -244,6 +244,10 @@ class Classifier(pl.LightningModule):
                 x, target = part(x, target)
         return self._classified(x), target, heard
 
+    def running_loss(self) -> float:
+        """Mean training loss of the epoch so far on this process, nan before its first batch; waits for the device."""
+        return float(self.train_loss.mean_value / self.train_loss.weight)  # `compute` would wait for all processes
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Hold the levels of the front-end that stand still at first.
 

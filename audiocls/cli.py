@@ -7,23 +7,26 @@ length; nobody writes them twice. What is wrong ends in one line.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
+import shlex
 import sys
-import tempfile
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.accelerators import AcceleratorRegistry
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
 
-from audiocls.callbacks import GracefulStop, LastCheckpoint, Progress, StepSeed
+from audiocls.callbacks import GracefulStop, LastCheckpoint, Progress, SecondInterrupt, StepSeed
+from audiocls.checks import check_monitor, check_trainer, locked, writable
 from audiocls.classifier import Classifier
 from audiocls.intervals import N_DRAWS, Intervals
 from audiocls.metrics import Evaluation, score_names
@@ -84,7 +87,8 @@ class SaveConfig(SaveConfigCallback):
         path.parent.mkdir(parents=True, exist_ok=True)
         config = self.config.clone()
         config.ckpt_path = None  # who trains by this file trains anew, also if this run was resumed
-        self.parser.save(config, str(path), skip_none=False, overwrite=True, multifile=False)
+        # what was parsed need not be checked again, which takes twice as long as writing it
+        self.parser.save(config, str(path), skip_none=False, skip_validation=True, overwrite=True, multifile=False)
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.log_config(self.config.as_dict())
@@ -94,6 +98,17 @@ class AudioCLI(LightningCLI):
     """Lightning's command line, wired for a Classifier on an AudioDataModule."""
 
     command: str  # the one subcommand of this process: building the parsers of the others would only cost time
+
+    until_end: contextlib.ExitStack  # holds what is held while it runs; no instance's, since models copy their CLI
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)  # runs the command as well
+        except SystemExit as stop:
+            if not isinstance(stop.__context__, KeyboardInterrupt):
+                raise
+            self._say_interrupted()  # Lightning has caught it, and would leave with status 1
+            raise stop.__context__ from None
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -148,13 +163,18 @@ class AudioCLI(LightningCLI):
         super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
-        """Send everything of the run into its folder."""
+        """Send everything of the run into its folder, which no other training may write into meanwhile."""
         config = self.config[AudioCLI.command]
-        check_accelerator(config.trainer.accelerator)
+        check_trainer(config.trainer, command=AudioCLI.command)
         self.run_dir = Path(config.run_dir).absolute()
         config.trainer.default_root_dir = str(self.run_dir)
-        if self.subcommand == "fit" and config.ckpt_path is None and rank_zero_only.rank == 0:
-            self._refuse_used_folder(config.run_dir)
+        if rank_zero_only.rank != 0 or LightningEnvironment().node_rank() != 0:
+            return
+        self.until_end.enter_context(writable(config.run_dir))
+        if self.subcommand == "fit":
+            self.until_end.enter_context(locked(config.run_dir))
+            if config.ckpt_path is None:
+                self._refuse_used_folder(config.run_dir)
 
     def _refuse_used_folder(self, run_dir: str) -> None:
         if any((self.run_dir / CHECKPOINTS).glob("*.ckpt")):
@@ -164,14 +184,14 @@ class AudioCLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """The trainer with the run's logger, checkpoints, report and seeds; the user's callbacks come first."""
+        """The trainer with the run's logger, checkpoints, report and seeds; the user's callbacks come before them."""
         config = self.config[AudioCLI.command]
-        make_writable(config.run_dir)
         given = self._get(self.config_init, "trainer", default={})
         self.report = RunReport(run_dir=self.run_dir, bootstrap_draws=config.bootstrap_draws)
-        callbacks = [*(given.get("callbacks") or []), self.report]
+        self.monitor = config.monitor or MONITORED[self.model.task]
+        callbacks = [SecondInterrupt(), *(given.get("callbacks") or []), self.report]
         if given.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(Progress())
+            callbacks.append(Progress(self.monitor))
         if self.subcommand == "fit":
             seed = config.seed_everything if isinstance(config.seed_everything, int) else 0
             callbacks += [StepSeed(seed=seed), GracefulStop(), *self._checkpoints(config)]
@@ -180,22 +200,26 @@ class AudioCLI(LightningCLI):
         logger = given.get("logger")
         if logger is None or logger is True:
             logger = self._logger()
-        return super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
+        try:
+            return super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
+        except (TypeError, ValueError) as error:  # Lightning's, of one of its arguments
+            raise ValueError(f"the trainer cannot be made: {' '.join(str(error).split())}") from error
 
     def _checkpoints(self, config: Any) -> list[pl.Callback]:
-        monitor = config.monitor or MONITORED[self.model.task]
         unseen = self.datamodule.train_on_validation or config.trainer.limit_val_batches == 0
         check_monitor(config.monitor, unseen=unseen)
         best = ModelCheckpoint(
             dirpath=self.run_dir / CHECKPOINTS,
             filename="best",
-            monitor=None if unseen else monitor,  # without one, the last is the best
-            mode="min" if monitor.endswith("loss") or "rmse" in monitor else "max",
+            monitor=None if unseen else self.monitor,  # without one, the last is the best
+            mode="min" if self.monitor.endswith("loss") or "rmse" in self.monitor else "max",
             save_on_train_epoch_end=True if unseen else None,
             enable_version_counter=False,
         )
-        last = LastCheckpoint(self.run_dir / CHECKPOINTS / "last.ckpt", every_n_steps=config.checkpoint_every_n_steps)
-        return [best, last]
+        self.last = LastCheckpoint(
+            self.run_dir / CHECKPOINTS / "last.ckpt", every_n_steps=config.checkpoint_every_n_steps
+        )
+        return [best, self.last]
 
     def before_fit(self) -> None:
         """Refuse what would wait for a metric in vain, before an epoch is trained."""
@@ -239,57 +263,54 @@ class AudioCLI(LightningCLI):
 
     @rank_zero_only
     def _say(self) -> None:
-        evaluation = self.model.evaluation
-        if evaluation is not None:
-            what = {"fit": "validation of the last epoch", "validate": "validation", "test": "test"}[AudioCLI.command]
-            sys.stdout.write(f"{what}: {len(evaluation.clip)} clips{scores_said(evaluation, self.report.intervals)}\n")
         paths = self.report.report_paths()
-        for name, path in paths.items():
-            sys.stdout.write(f"{name:>{max(map(len, paths))}}  {os.path.relpath(path)}\n")
+        lines = [f"{name:>{max(map(len, paths))}}  {os.path.relpath(path)}" for name, path in paths.items()]
+        scores = self._trained() if AudioCLI.command == "fit" else self._evaluated()
+        sys.stdout.write("".join(f"{line}\n" for line in [*scores, *lines]))
 
+    def _evaluated(self) -> Iterator[str]:
+        if self.model.evaluation is not None:
+            split = {"validate": "validation", "test": "test"}[AudioCLI.command]
+            yield f"{split}: {scores_said(self.model.evaluation, self.report.intervals)}"
 
-@rank_zero_only
-def make_writable(run_dir: str) -> None:
-    """Make the run's folder, and refuse one that nothing can be written into, before anything is trained or scored."""
-    try:
-        Path(run_dir).mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=run_dir).close()
-    except OSError as error:
-        raise ValueError(
-            f"--run_dir {run_dir} is no folder that can be written into ({error.strerror}): give another"
-        ) from None
+    def _trained(self) -> Iterator[str]:
+        """Scores of the epoch that checkpoint, tables and figures are of, and of the last where that is another."""
+        best, last, n_epochs = self.report.best, self.model.evaluation, self.trainer.current_epoch  # all of them over
+        if best is None and (loss := self.trainer.callback_metrics.get("train/loss")) is not None:
+            yield f"nothing was validated: the last of {n_epochs} epochs is kept, training loss {float(loss):.4g}"
+        if best is not None:
+            chosen = n_epochs > 1 and self.monitor.startswith("val/")
+            why = f", the best of epochs 0 to {n_epochs - 1} by {self.monitor}" if chosen else ""
+            yield f"validation of epoch {best.epoch}{why}: {scores_said(best.evaluation, None)}"
+        if best is not None and last is not None and best.step != self.trainer.global_step:
+            yield f"validation of epoch {n_epochs - 1}, the last: {scores_said(last, None)}"
 
-
-def check_accelerator(wanted: Any) -> None:
-    """Refuse an accelerator that torch does not see here, before anything is built."""
-    there = [kind for kind, entry in AcceleratorRegistry.items() if entry["accelerator"].is_available()]
-    kinds = {"cuda", "mps"} if wanted == "gpu" else {wanted} & set(AcceleratorRegistry)
-    if kinds and kinds.isdisjoint(there):
-        raise ValueError(
-            f"--trainer.accelerator {wanted} needs a device that torch does not see here: say --trainer.accelerator "
-            f"{' or '.join(['auto', *there])}"
-        )
-
-
-def check_monitor(monitor: str | None, *, unseen: bool) -> None:
-    """Refuse to choose the best epoch by a metric where nothing is validated."""
-    if unseen and monitor:
-        raise ValueError(
-            f"--monitor {monitor} has nothing to choose by, since nothing is validated here: leave it out (or null), "
-            "and the last epoch is kept"
-        )
+    @rank_zero_only
+    def _say_interrupted(self) -> None:
+        """What Ctrl-C has left of the run, and how it goes on."""
+        if AudioCLI.command != "fit":
+            sys.stderr.write(f"audiocls: stopped: nothing of this {AudioCLI.command} is written\n")
+            return
+        step, run_dir = self.trainer.global_step, shlex.quote(self.config[AudioCLI.command].run_dir)
+        if not self.last.path.is_file():
+            said = "nothing was saved yet"
+        else:
+            saved = "is saved" if self.last.saved_step == step else "is not saved, but an earlier one"
+            said = f"which {saved}: audiocls fit --run_dir {run_dir} --ckpt_path last goes on"
+        sys.stderr.write(f"audiocls: stopped at step {step}, {said}\n")
 
 
 def scores_said(evaluation: Evaluation, intervals: Intervals | None) -> str:
-    """All scores on one line, or each on a line of its own with its interval."""
+    """Number of clips and all scores on one line, or each on a line of its own with its interval."""
+    n_clips = f"{len(evaluation.clip)} clips"
     if intervals is None:
-        return "".join(f"  {name} {value:.4g}" for name, value in evaluation.scalars.items())
+        return n_clips + "".join(f"  {name} {value:.4g}" for name, value in evaluation.scalars.items())
     width, lines = max(map(len, evaluation.scalars)), []
     for name, value in evaluation.scalars.items():
         low, high = intervals.scalars.get(name, (None, None))
         said = f"{value:.4g}" if low is None else f"{value:<6.4g}  {low:.4g} to {high:.4g}"
         lines.append(f"{name:>{width}}  {said}")
-    return "\n".join(["", *lines, intervals.said])
+    return "\n".join([n_clips, *lines, intervals.said])
 
 
 def without_config(arguments: list[str]) -> str:
@@ -309,7 +330,7 @@ def without_config(arguments: list[str]) -> str:
     if "--run_dir" not in options and wanted in NAMES:
         return "say which run: --run_dir DIR"
     run_dir = find_checkpoint(Path(options.get("--run_dir", ".")), wanted).parent.parent
-    return f"there is no {run_dir / 'config.yaml'}: put the run's own there, or give its recipe by --config"
+    return f"{run_dir / 'config.yaml'} is missing or empty: put the run's own there, or give its recipe by --config"
 
 
 def main(arguments: list[str]) -> int:
@@ -320,18 +341,19 @@ def main(arguments: list[str]) -> int:
     try:
         arguments = with_known_config(arguments)
         Parser.unconfigured = without_config(arguments)
-        AudioCLI(
-            Classifier,
-            AudioDataModule,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            save_config_callback=SaveConfig,
-            seed_everything_default=0,
-            trainer_defaults=TRAINER,
-            parser_class=Parser,
-            parser_kwargs={"prog": "audiocls", "allow_abbrev": False},
-            args=arguments,
-        )
+        with contextlib.ExitStack() as AudioCLI.until_end:
+            AudioCLI(
+                Classifier,
+                AudioDataModule,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                save_config_callback=SaveConfig,
+                seed_everything_default=0,
+                trainer_defaults=TRAINER,
+                parser_class=Parser,
+                parser_kwargs={"prog": "audiocls", "allow_abbrev": False},
+                args=arguments,
+            )
     except (ValueError, TypeError, OSError, MisconfigurationException) as error:
         # AUDIOCLS_TRACEBACK=1 shows where a sentence comes from
         wrong_setting = isinstance(error, MisconfigurationException)

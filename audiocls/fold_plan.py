@@ -14,7 +14,8 @@ from typing import Any, Literal
 import pandas as pd
 import yaml
 
-from audiocls.cli import MONITORED, check_monitor
+from audiocls.checks import check_monitor
+from audiocls.cli import MONITORED
 from audiocls.report.folds import FoldResult
 from audiocls.resolved import open_data, resolved_config
 from audiocls.runs import CHECKPOINTS, unused
@@ -67,12 +68,10 @@ class FoldRun:
         scores = {k.removeprefix("test/"): float(v) for k, v in row.items() if k.startswith("test/") and v}
         first = MONITORED[task].removeprefix("val/")
         # a class may be called "nan" or "None"
-        columns = ["target", "prediction"]
-        clips = pd.read_csv(
-            self.folder / "test_predictions.csv", usecols=columns, dtype=str, keep_default_na=False
-        )  # fmt: skip
-        right = int((clips["target"] == clips["prediction"]).sum()) if task == "multiclass" else None
-        if right is not None:
+        clips = pd.read_csv(self.folder / "test_predictions.csv", dtype=str, keep_default_na=False)
+        right = None
+        if task == "multiclass":
+            right = int((clips["target"] == clips["prediction"]).sum())
             scores["accuracy"] = right / len(clips)  # the table has it in float32
         minutes = _read_state(self.folder)["minutes"]
         return FoldResult(self.fold, self.seed, len(clips), right, {first: scores[first]} | scores, minutes)

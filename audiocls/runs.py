@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import pickle
 import zipfile
 import zlib
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-import audiocls
+from audiocls.configurations import find_config, has_keys
 
 CHECKPOINTS = "checkpoints"
 # what Lightning calls to rebuild a model; a foreign file may name anything there
@@ -95,14 +94,14 @@ def with_known_config(arguments: list[str]) -> list[str]:
     Args:
         arguments: the command and what follows it.
     Returns:
-        The same with `--config FILE` set in, or with its file's whole path.
+        The same with `--config FILE` set in, or with its file's whole path; without the files that hold no keys.
     Raises:
-        ValueError: if a configuration or checkpoint that is named does not exist.
+        ValueError: if a configuration or checkpoint that is named does not exist, or a configuration cannot be read.
     """
     command, rest = arguments[0], _split_equals(arguments[1:])
-    for i, (option, value) in enumerate(pairwise(rest)):
-        if option in ("--config", "-c"):
-            rest[i + 1] = str(find_config(value))
+    for i in reversed([i for i, (option, _) in enumerate(pairwise(rest)) if option in ("--config", "-c")]):
+        config = find_config(rest[i + 1])
+        rest[i : i + 2] = [rest[i], str(config)] if has_keys(config) else []
     options = dict(pairwise(rest))
     resumes = command != "fit" or "--ckpt_path" in options
     wanted = options.get("--ckpt_path", "best")
@@ -111,7 +110,7 @@ def with_known_config(arguments: list[str]) -> list[str]:
         return [command, *rest]
     checkpoint = find_checkpoint(Path(options.get("--run_dir", ".")), wanted)
     config = run_config(checkpoint)
-    if config is None:
+    if config is None or not has_keys(config):
         return [command, *rest]
     return [command, "--config", str(config), "--run_dir", str(config.parent), *rest]  # wherever it has been moved to
 
@@ -120,22 +119,3 @@ def _split_equals(words: list[str]) -> list[str]:
     """`--config=a.yaml` as two words, for the options that are looked at here."""
     looked_at = ("--config=", "--run_dir=", "--ckpt_path=")
     return [part for word in words for part in (word.split("=", 1) if word.startswith(looked_at) else [word])]
-
-
-def find_config(name: str) -> Path:
-    """A configuration by its path, or a recipe of the installation by its name.
-
-    Raises:
-        ValueError: if there is none; says which is nearest.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    package = Path(audiocls.__file__).parent
-    recipe = name.removeprefix("conf/").removesuffix(".yaml")
-    for folder in (package / "conf", package.parent / "conf"):
-        if (folder / f"{recipe}.yaml").is_file():
-            return folder / f"{recipe}.yaml"
-    recipes = sorted({p.stem for folder in (package / "conf", package.parent / "conf") for p in folder.glob("*.yaml")})
-    near = difflib.get_close_matches(Path(recipe).name, recipes, n=1)
-    meant = f"did you mean conf/{near[0]}.yaml?" if near else f"the recipes are {', '.join(recipes)}"
-    raise ValueError(f"configuration {name!r} does not exist: {meant}")

@@ -95,12 +95,15 @@ def fit(
     return model
 
 
+ON_CPU = SimpleNamespace(device=torch.device("cpu"))
+
+
 @pytest.mark.parametrize("change", [{"seed": 1}, {"step": 8}, {"rank": 1}])
 def test_step_seed_is_a_function_of_seed_step_and_rank(change):
     def draw(seed: int = 0, step: int = 7, rank: int = 0) -> list[float]:
         torch.rand(3)
         trainer = SimpleNamespace(global_step=step, global_rank=rank)
-        StepSeed(seed).on_train_batch_start(trainer, None, None, 0)
+        StepSeed(seed).on_train_batch_start(trainer, ON_CPU, None, 0)
         return torch.rand(4).tolist()
 
     assert draw() == draw()
@@ -109,7 +112,7 @@ def test_step_seed_is_a_function_of_seed_step_and_rank(change):
 
 def test_neighbouring_steps_and_ranks_draw_different_numbers():
     def draw(step: int, rank: int) -> float:
-        StepSeed(0).on_train_batch_start(SimpleNamespace(global_step=step, global_rank=rank), None, None, 0)
+        StepSeed(0).on_train_batch_start(SimpleNamespace(global_step=step, global_rank=rank), ON_CPU, None, 0)
         return torch.rand((), dtype=torch.float64).item()
 
     draws = torch.tensor([[draw(step, rank) for rank in range(2)] for step in range(500)])
@@ -119,9 +122,18 @@ def test_neighbouring_steps_and_ranks_draw_different_numbers():
     assert abs(torch.corrcoef(torch.stack([draws[1:, 0], draws[:-1, 0]]))[0, 1]) < 0.15
 
 
+def test_step_seed_reaches_every_device_where_there_are_any(monkeypatch):
+    seeded: list[int] = []
+    monkeypatch.setattr(torch, "manual_seed", seeded.append)
+    for device in ("cpu", "cuda"):  # on a processor that took 0.3 ms and more a step
+        trainer = SimpleNamespace(global_step=0, global_rank=0)
+        StepSeed(0).on_train_batch_start(trainer, SimpleNamespace(device=torch.device(device)), None, 0)
+    assert seeded == [torch.initial_seed()]
+
+
 def test_step_seed_takes_the_seed_of_seed_everything(monkeypatch):
     def draw(callback: StepSeed) -> float:
-        callback.on_train_batch_start(SimpleNamespace(global_step=0, global_rank=0), None, None, 0)
+        callback.on_train_batch_start(SimpleNamespace(global_step=0, global_rank=0), ON_CPU, None, 0)
         return torch.rand(()).item()
 
     monkeypatch.setenv("PL_GLOBAL_SEED", "11")

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import soundfile
 import torch
 import yaml
+from pytorch_lightning.utilities import rank_zero_only
 
 from audiocls.__main__ import main
+from audiocls.checks import locked
 from audiocls.classifier import Classifier
+from audiocls.configurations import find_config, has_keys
+from audiocls.report.callback import RunReport
 from audiocls.resolved import open_data, resolved_config
-from audiocls.runs import find_checkpoint, find_config, read_checkpoint, unused, with_known_config
+from audiocls.runs import find_checkpoint, read_checkpoint, unused, with_known_config
 from tests.conftest import make_store
 from tests.wandb_reader import read_offline_run
 
@@ -96,8 +104,20 @@ def test_unknown_command_says_the_nearest(capsys: pytest.CaptureFixture[str]) ->
         (["--model.head", "ConvNett"], "did you mean 'audiocls.heads.ConvNet'?"),
         (["--model.head", "audiocls.haeds.ConvNet"], "did you mean 'audiocls.heads.ConvNet'?"),
         (["--data", "SpokenDigit"], "did you mean 'datamodules.SpokenDigits'?"),
-        (["--model.frontend.n_fft", "12.5"], 'Parser key "n_fft": Expected a whole number. Got value: 12.5'),
-        (["--data.padding", "none"], "Expected a typing.Literal['zero', 'repeat']. Got value: none"),
+        (["--model.head", "Foo"], "--model.head Foo: there is no such class: it is one of CNN6, CNN10, CNN14, CRNN"),
+        (["--model.frontend.compression", "Foo"], "--model.frontend.compression Foo: there is no such class"),
+        (["--model.head", "mine.Foo"], "the model needs the module 'mine', which is not found: run where it lies, or"),
+        (["--model.frontend.n_fft", "12.5"], "--model.frontend.n_fft must be a whole number, got 12.5"),
+        (["--model.optimizer.lr", "x"], "--model.optimizer.lr must be a number, got x"),
+        (["--data.padding", "none"], "--data.padding must be one of zero, repeat, got none"),
+        (["--data.order", "balancd"], "got balancd; did you mean balanced?"),
+        (["--trainer.precision", "bf16-mixd"], "64-true, 64, 32, 16, bf16, got bf16-mixd; did you mean bf16-mixed?"),
+        (["--trainer.max_epochs", "many"], "--trainer.max_epochs must be a whole number, got many"),
+        (["--trainer.max_epochs", "0"], "--trainer.max_epochs must be at least 1, or -1 for no limit, got 0"),
+        (["--trainer.devices", "0"], "--trainer.devices must be auto, a number of devices from 1 on, or their indices"),
+        (["--trainer.accelerator", "gpuu"], "such as auto, gpu, cpu, cuda, mps, tpu, got 'gpuu'; did you mean 'gpu'?"),
+        (["--trainer.strategy", "dpd"], "got 'dpd'; did you mean 'ddp'?"),
+        (["--seed_everything", "foo"], "--seed_everything must be true or false or a whole number, got foo"),
         (["--ckpt_path", "last"], "checkpoints/last.ckpt: train first, or give another --run_dir"),
         (["--ckpt_path", "nowhere.ckpt"], "checkpoint 'nowhere.ckpt' does not exist"),
         (["--data.store", "nowhere"], "nowhere"),
@@ -117,6 +137,72 @@ def test_a_mistake_ends_in_one_line(
 def test_a_config_that_does_not_exist_says_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fit", "--config", "conf/digts.yaml") == 2
     assert "configuration 'conf/digts.yaml' does not exist: did you mean conf/digits.yaml?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"trainer:\n\tmax_epochs: 1\n", ", line 2, column 1: found character '\\t' that cannot start any token (YAML"),
+        (b"a: 1\nb: [1, 2\nc: 3\n", ", line 3, column 2: while parsing a flow sequence of line 2, expected ',' or ']'"),
+        (b"a: {b: 1,\n    b: 2}\n", ", line 2, column 5: b is given a second time, after line 1: keep one"),
+        (b"- a\n- b\n", ", line 1, column 1: a configuration holds keys with values, such as run_dir: runs/mine, and"),
+        (b"a: !!python/name:os.system\n", ", line 1, column 4: the tag !!python/name:os.system is not read"),
+        (b"\x80\xff\x00", " is no text (invalid start byte): give a YAML file in UTF-8"),
+    ],
+)
+def test_a_broken_configuration_is_named_with_its_line(
+    content: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said `in "<unicode string>"`, took the last of two keys alike, or ended in a traceback."""
+    broken = tmp_path / "broken.yaml"
+    broken.write_bytes(content)
+    assert run("fit", "--config", RECIPE, "--config", str(broken), "--print_config") == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"audiocls: error: {broken}{says}")
+    assert err.count("\n") == 1
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder `drms` was said not to exist, and drums to be meant."""
+    (tmp_path / "drms").mkdir()
+    assert run("fit", "--config", str(tmp_path / "drms")) == 2
+    assert capsys.readouterr().err.endswith("drms' is a folder: name a file in it\n")
+    (tmp_path / "drms" / "config.yaml").touch()
+    assert run("fit", "--config", str(tmp_path / "drms")) == 2
+    assert capsys.readouterr().err.endswith(f"is a folder: did you mean {tmp_path / 'drms' / 'config.yaml'}?\n")
+
+
+def test_an_overlay_of_remarks_alone_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It ended in "Unexpected config"."""
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("# trainer:\n#   max_epochs: 1\n")
+    assert run("fit", "--config", RECIPE, "--print_config") == 0
+    plain = capsys.readouterr().out
+    assert run("fit", "--config", str(empty), "--config", RECIPE, f"--config={empty}", "--print_config") == 0
+    assert capsys.readouterr().out == plain
+
+
+def test_merged_and_repeated_yaml_is_read(tmp_path: Path) -> None:
+    """An alias may stand often, and even lead back to itself; a merged key is no second one."""
+    (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\nc: [*a, *a]\nd: &d [*d]\n")
+    assert has_keys(tmp_path / "a.yaml")
+
+
+def test_an_option_of_another_data_set_says_which(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A class folder was said not to take `task`, and not what does."""
+    folder = ["--config", str(CONF / "folder.yaml"), "--run_dir", str(tmp_path), "--data.task", "regression"]
+    assert run("fit", *folder) == 2
+    assert capsys.readouterr().err.endswith("; 'task' is an option of AudioTable\n")
+
+
+def test_what_lightning_refuses_of_the_trainer_ends_in_one_line(
+    tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ended in a traceback."""
+    assert fit(tones, tmp_path / "run", "--trainer.devices", "0,1", "--trainer.logger", "false") == 2
+    *_, said = capsys.readouterr().err.splitlines()
+    assert said.startswith("audiocls: error: the trainer cannot be made: `devices` selected with `CPUAccelerator`")
+    assert not (tmp_path / "run").exists()  # nothing was begun in it
 
 
 def test_recipes_are_found_by_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +270,7 @@ def test_a_run_whose_configuration_is_gone_says_so(
     checkpoint = shutil.copytree(trained / "checkpoints", tmp_path / "checkpoints") / "best.ckpt"
     for named in (["--run_dir", str(tmp_path)], ["--ckpt_path", str(checkpoint)]):
         assert run("test", *named) == 2
-        said = f"audiocls: error: there is no {tmp_path / 'config.yaml'}: put the run's own there, or give its recipe"
+        said = f"audiocls: error: {tmp_path / 'config.yaml'} is missing or empty: put the run's own there, or give"
         assert capsys.readouterr().err.startswith(said)
 
 
@@ -203,6 +289,129 @@ def test_ctrl_c_before_training_ends_silently(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in rest
     assert "KeyboardInterrupt" not in rest
+
+
+@pytest.fixture
+def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Sends SIGINT to this process in a step of the model, once so many optimizer steps are done."""
+
+    def arrange(name: str, at: int) -> None:
+        step = getattr(Classifier, name)
+
+        def interrupted(self: Classifier, *arguments: Any) -> Any:
+            if self.trainer.global_step == at:
+                signal.raise_signal(signal.SIGINT)
+            return step(self, *arguments)
+
+        monkeypatch.setattr(Classifier, name, interrupted)
+
+    return arrange
+
+
+def test_ctrl_c_says_what_is_saved_and_how_to_go_on(
+    tones: Path, tmp_path: Path, ctrl_c: Callable[[str, int], None], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """It ended in Lightning's own line and status 1, and was deaf to a second one while it wrote its report."""
+    heard: list[object] = []
+    write = RunReport.on_exception
+    monkeypatch.setattr(
+        RunReport, "on_exception", lambda *_: heard.append(signal.getsignal(signal.SIGINT)) or write(*_)
+    )
+    before, run_dir = signal.getsignal(signal.SIGINT), tmp_path / "my run"
+    ctrl_c("training_step", 3)  # in the second epoch
+    assert fit(tones, run_dir, "--trainer.logger", "false") == 130
+    *_, said = capsys.readouterr().err.splitlines()
+    assert (
+        said
+        == f"audiocls: stopped at step 3, which is saved: audiocls fit --run_dir '{run_dir}' --ckpt_path last goes on"
+    )
+    assert "KeyboardInterrupt" not in caplog.text
+    assert torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert heard == [signal.SIG_DFL]
+    assert signal.getsignal(signal.SIGINT) == before
+    monkeypatch.undo()
+    assert run("fit", "--run_dir", str(run_dir), "--ckpt_path", "last") == 0
+
+
+def test_ctrl_c_before_the_first_step_promises_nothing(
+    tones: Path, tmp_path: Path, ctrl_c: Callable[[str, int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ctrl_c("training_step", 0)
+    assert fit(tones, tmp_path / "run", "--trainer.logger", "false") == 130
+    assert capsys.readouterr().err.endswith("audiocls: stopped at step 0, nothing was saved yet\n")
+
+
+@pytest.mark.parametrize("command", ["test", "validate"])
+def test_ctrl_c_while_scoring_ends_in_one_line(
+    command: str, trained: Path, ctrl_c: Callable[[str, int], None], capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    ctrl_c("test_step" if command == "test" else "validation_step", 0)
+    assert run(command, "--run_dir", str(trained)) == 130
+    *_, said = capsys.readouterr().err.splitlines()
+    assert said == f"audiocls: stopped: nothing of this {command} is written"
+    assert "KeyboardInterrupt" not in caplog.text
+
+
+# --- one training a folder ---
+
+
+def test_a_second_training_into_one_folder_is_refused(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both wrote, each over the other's files."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    with locked(str(run_dir)):
+        for more in ([], ["--ckpt_path", "last"]):
+            (run_dir / "checkpoints").mkdir(exist_ok=True)
+            (run_dir / "checkpoints" / "last.ckpt").touch()
+            monkeypatch.setattr("audiocls.cli.read_checkpoint", lambda _: {})
+            assert fit(tones, run_dir, *more) == 2
+            *_, said = capsys.readouterr().err.splitlines()
+            assert said == (
+                f"audiocls: error: {run_dir} is being trained into by another process: wait for its end, or train in "
+                f"another folder, such as --run_dir {run_dir}-2"
+            )
+        monkeypatch.setattr(rank_zero_only, "rank", 1)  # as the processes that the first one starts
+        assert fit(tmp_path / "nowhere", run_dir) == 2
+        assert "nowhere" in capsys.readouterr().err
+        monkeypatch.setattr(rank_zero_only, "rank", 0)
+        monkeypatch.setenv("NODE_RANK", "1")  # the first process of another machine
+        assert fit(tmp_path / "nowhere", run_dir) == 2
+        assert "nowhere" in capsys.readouterr().err
+    assert not (run_dir / ".lock").exists()
+
+
+def test_a_run_under_way_can_be_validated(trained: Path) -> None:
+    with locked(str(trained)):
+        assert run("validate", "--run_dir", str(trained), "--bootstrap_draws", "0") == 0
+
+
+def test_a_killed_training_leaves_no_lock(tmp_path: Path) -> None:
+    script = "import fcntl; file = open('.lock', 'w'); fcntl.flock(file, fcntl.LOCK_EX); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(ValueError, match="is being trained into by another process"), locked(str(tmp_path)):
+            pass
+        process.kill()
+    with locked(str(tmp_path)):
+        assert (tmp_path / ".lock").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_locks_is_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locked(str(tmp_path)):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 # --- classes of the user's own ---
@@ -240,7 +449,7 @@ def test_a_module_beside_the_configuration_is_found(form: str, own: Path, capsys
     assert yaml.safe_load(capsys.readouterr().out)["model"]["frontend"]["class_path"] == "mine.Mel"
 
 
-def test_predict_names_the_module_that_is_missing(
+def test_what_scores_names_the_module_that_is_missing(
     own: Path, tones: Path, tone_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -250,11 +459,16 @@ def test_predict_names_the_module_that_is_missing(
     capsys.readouterr()
     sys.path.remove(str(own.parent))
     monkeypatch.delitem(sys.modules, "mine")
+    lacking = (
+        "the model needs the module 'mine', which is not found: run where it lies, or put its folder on PYTHONPATH"
+    )
     assert run("predict", "--run_dir", str(run_dir), file) == 2
     assert capsys.readouterr().err == (
-        f"audiocls: error: {run_dir / 'checkpoints' / 'best.ckpt'} cannot be loaded: the model needs the module "
-        "'mine', which is not found: run where it lies, or put its folder on PYTHONPATH\n"
+        f"audiocls: error: {run_dir / 'checkpoints' / 'best.ckpt'} cannot be loaded: {lacking}\n"
     )
+    for command in ("test", "validate"):
+        assert run(command, "--run_dir", str(run_dir)) == 2
+        assert capsys.readouterr().err == f"audiocls: error: {lacking}\n"
     monkeypatch.chdir(own.parent)
     assert run("predict", "--run_dir", str(run_dir), file) == 0
 
@@ -384,14 +598,53 @@ def test_an_accelerator_that_is_not_there_says_what_to_type(
 def test_the_progress_bar_shows_no_part_of_an_id(
     tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It showed `v_num=3f2a`."""
+    """It showed `v_num=3f2a`, and neither loss nor score."""
     bar = ["--trainer.enable_progress_bar", "true"]
     assert fit(tones, tmp_path / "ours", *bar) == 0
-    shown = capsys.readouterr().out
-    assert "Epoch 1: 100%" in shown
-    assert "v_num" not in shown
+    out = capsys.readouterr().out
+    assert "\x1b" not in out  # nor does it draw bars over bars where it is written to a file
+    *_, last = re.findall(r"Epoch 1: 100%.*", out)
+    metrics = pd.read_csv(tmp_path / "ours" / "metrics.csv").iloc[-1]
+    shown = {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+)", last)}
+    assert shown == {
+        short: pytest.approx(metrics[name], rel=5e-3)  # three digits are shown
+        for short, name in {"loss": "train/loss", "val_loss": "val/loss", "val_acc": "val/accuracy"}.items()
+    }
     own = ["--trainer.callbacks+", "TQDMProgressBar", "--trainer.callbacks.refresh_rate", "2"]
     assert fit(tones, tmp_path / "own", *bar, *own, *ONE_EPOCH) == 0  # there can be but one
+
+
+def test_the_loss_is_read_only_where_the_bar_is_drawn(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reading waits for the device; Lightning draws after every step, and twice."""
+    read: list[int] = []
+    monkeypatch.setattr(Classifier, "running_loss", lambda self: read.append(self.trainer.global_step) or 0.0)
+    bar = ["--trainer.enable_progress_bar", "true", "--trainer.logger", "false", "--data.batch_size", "2", *ONE_EPOCH]
+    assert fit(tones, tmp_path / "log", *bar) == 0
+    assert set(read) == {1, 9}  # the first step and the last
+    assert len(read) == 4  # and once more behind the validation and at the epoch's end
+
+
+def test_a_fit_says_the_scores_of_the_epoch_that_is_kept(
+    tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scores of the last epoch stood above the tables of the best."""
+    equal = ["--monitor", "val/classes_scored"]  # the same in every epoch, so that the first is the best
+    assert fit(tones, tmp_path / "run", "--trainer.logger", "false", *equal) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    metrics = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert first.startswith(
+        "validation of epoch 0, the best of epochs 0 to 1 by val/classes_scored: 6 clips  accuracy "
+    )
+    assert second.startswith("validation of epoch 1, the last: 6 clips  accuracy ")
+    areas = metrics["val/auroc_macro"]
+    assert areas[0] != areas[1]
+    assert all(f"auroc_macro {area:.4g} " in line for area, line in zip(areas, (first, second), strict=True))
+    assert fit(tones, tmp_path / "one", "--trainer.logger", "false", *ONE_EPOCH) == 0
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("validation of epoch 0: 6 clips")
+    assert second.startswith(" ")
 
 
 def test_a_split_without_clips_is_named(tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -403,6 +656,10 @@ def test_the_last_epoch_is_kept_where_the_validation_is_trained_on(
     tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert fit(tones, tmp_path / "run", "--data.train_on_validation", "true", "--trainer.logger", "false") == 0
+    loss = pd.read_csv(tmp_path / "run" / "metrics.csv")["train/loss"].iloc[-1]
+    assert capsys.readouterr().out.startswith(
+        f"nothing was validated: the last of 2 epochs is kept, training loss {loss:.4g}\n"
+    )
     best, last = (torch.load(tmp_path / f"run/checkpoints/{name}.ckpt", weights_only=True) for name in ("best", "last"))
     assert best["epoch"] == last["epoch"] == 1
     assert all(weight.equal(last["state_dict"][name]) for name, weight in best["state_dict"].items())
@@ -531,7 +788,7 @@ def test_predict_prints_and_writes_probabilities(
     assert run("predict", "--run_dir", str(trained), *files, "--out", str(tmp_path / "out.csv")) == 1
     out, err = capsys.readouterr()
     table = pd.read_csv(tmp_path / "out.csv")
-    assert table.columns.tolist() == ["path", "high", "low", "mid"]
+    assert table.columns.tolist() == ["path", "label", "high", "low", "mid"]
     assert table[["high", "low", "mid"]].sum(axis=1).tolist() == pytest.approx([1, 1])
     assert out.count("\n") == 3
     assert "broken.wav" in err
@@ -610,7 +867,7 @@ def test_a_checkpoint_is_not_tested_at_another_sample_rate(
         (["--run_dir", "nowhere", "a.wav"], "there is no nowhere/checkpoints/best.ckpt"),
         (["--run_dir", "nowhere", "a.wav", "--top", "0"], "--top must be at least 1, got 0"),
         (["--run_dir", "nowhere", "a.wav", "--batch_size", "0"], "--batch_size must be at least 1, got 0"),
-        (["--run_dir", "nowhere", "a.wav", "--out", "."], "Is a directory: '.'"),
+        (["--run_dir", "nowhere", "a.wav", "--out", "."], "--out must end in .csv, got '.'"),
     ],
 )
 def test_predict_says_what_is_missing(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -636,6 +893,8 @@ def test_a_run_brings_its_own_configuration(tmp_path: Path) -> None:
     assert with_known_config(["test", "--run_dir", str(tmp_path)]) == ["test", "--run_dir", str(tmp_path)]
     config = tmp_path / "config.yaml"
     config.touch()
+    assert with_known_config(["test", "--run_dir", str(tmp_path)]) == ["test", "--run_dir", str(tmp_path)]
+    config.write_text("run_dir: elsewhere")
     for given in (["--run_dir", str(tmp_path)], [f"--run_dir={tmp_path}"], ["--ckpt_path", str(checkpoint)]):
         found = ["test", "--config", str(config), "--run_dir", str(tmp_path)]
         assert with_known_config(["test", *given])[:5] == found
