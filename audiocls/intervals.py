@@ -43,7 +43,7 @@ FEW_GROUPS = 20
 AT_ONCE = 32  # draws that are computed together: more of them do not stay in the cache
 # By the first word of a score's name; others are shares, and classes and targets are counted.
 RANGES = {"r2": (-math.inf, 1.0), "pearson": (-1.0, 1.0)}
-RANGES |= dict.fromkeys(("rmse", "classes", "targets"), (0.0, math.inf))
+RANGES |= dict.fromkeys(("rmse", "classes", "targets"), (0.0, math.inf)) | {"loss": (-math.inf, math.inf)}
 Interval = tuple[float, float]
 Weights = NDArray[np.float64]
 # names -> one value a draw, shape (draws,); columns -> one value a class and draw, shape (num_classes, draws)

@@ -9,6 +9,7 @@ from typing import Any
 
 from audiocls import __main__ as command_line
 from audiocls.cli import Parser
+from audiocls.terminal import sentence
 from datamodules.base import AudioDataModule
 
 
@@ -38,11 +39,15 @@ def open_data(config: Mapping[str, Any], **settings: Any) -> AudioDataModule:
         settings: of the data module that take the place of the configuration's.
     Raises:
         SystemExit: if a setting is missing or wrong; it has been said which.
+        ValueError: if the data module refuses its settings, in its own words.
     """
     parser = Parser(prog="audiocls")
     parser.add_subclass_arguments(AudioDataModule, "data", required=True, fail_untyped=False)
     given = config["data"]["init_args"] | settings
     chosen = parser.parse_object({"data": config["data"] | {"init_args": given}})
-    data = parser.instantiate_classes(chosen)["data"]
+    try:
+        data = parser.instantiate_classes(chosen)["data"]
+    except ValueError as error:
+        raise ValueError(sentence(error) or error) from error
     assert isinstance(data, AudioDataModule)
     return data

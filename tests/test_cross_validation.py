@@ -101,6 +101,18 @@ def test_the_t_interval_ends_where_the_score_ends() -> None:
     assert spreads(found)["accuracy"].interval[1] == 1.0
     counts = [replace(result, scores={"classes_scored": 10.0 - result.fold}) for result in found]
     assert spreads(counts)["classes_scored"].interval == t_interval([9.0, 8.0, 7.0])
+    losses = [replace(result, scores={"loss": 2.0 + result.fold}) for result in found]
+    assert spreads(losses)["loss"].interval == t_interval([3.0, 4.0, 5.0])  # was cut off at 1
+
+
+def test_a_fold_of_numbers_has_scores_and_no_clips_that_are_right(tmp_path: Path) -> None:
+    """Its table has no column `prediction`, and the first fold ended in a traceback."""
+    fold = FoldRun(1, 0, tmp_path)
+    fold.move_on("done", seconds=90.0)
+    (tmp_path / "test_metrics.csv").write_text("checkpoint,epoch,step,test/loss,test/r2_mean\nbest.ckpt,3,4,2.5,-0.5\n")
+    columns = "clip_id,target(height),target(noise),prediction(height),prediction(noise)"
+    (tmp_path / "test_predictions.csv").write_text(f"{columns}\na.wav,1,2,3,4\nb.wav,1,2,3,4\n")
+    assert fold.result("regression") == FoldResult(1, 0, 2, None, {"r2_mean": -0.5, "loss": 2.5}, 1.5)
 
 
 def test_one_fold_has_no_spread_and_several_labels_have_no_pooled_accuracy(tmp_path: Path) -> None:
@@ -284,6 +296,12 @@ def test_a_fold_that_cannot_be_trained_is_refused_before_the_first_is(
     uneven = options((folded[0].with_name("uneven.csv"), folded[1]))
     with pytest.raises(ValueError, match="with fold 2 as the test, label 'low' stands in validation"):
         make_plan(uneven, run_dir=str(tmp_path))
+
+
+def test_what_the_data_refuses_is_said_in_its_own_words(folded: tuple[Path, Path], tmp_path: Path) -> None:
+    """All of jsonargparse's lines were printed around it."""
+    with pytest.raises(ValueError, match=r"^task regression needs the names of its numbers: set targets, such as"):
+        make_plan(options(folded, "--data.task", "regression"), run_dir=str(tmp_path))
 
 
 def test_changed_options_are_refused(folded: tuple[Path, Path], tmp_path: Path) -> None:
