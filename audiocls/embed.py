@@ -39,9 +39,8 @@ def main(arguments: list[str]) -> int:
         if options.batch_size < 1:
             raise ValueError(f"--batch_size must be at least 1, got {options.batch_size}")
         check_out(options.out, (".npz", ".csv"))
-        checkpoint = chosen_checkpoint(options)
+        model = load(chosen_checkpoint(options))
         files = audio_files(options.files)
-        model = load(checkpoint)
         layers = model.head.layer_names
         if options.layer not in layers:
             known = f"{', '.join(layers)}, got {options.layer!r}{meant(options.layer, layers)}"

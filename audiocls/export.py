@@ -34,6 +34,7 @@ INPUT, OUTPUT = "waveform", "prediction"
 KEY = "audiocls"  # of the metadata
 TOLERANCE = 1e-3  # of the largest prediction: other Fourier transforms, and quiet bins in a logarithm
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
+log = logging.getLogger(__name__)
 
 
 class Predictor(nn.Module):
@@ -65,6 +66,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"audiocls: error: {error}\n")
         return 2
     out = Path(options.out)
+    log.info("writing the graph, and trying it with onnxruntime: this takes some seconds")
     try:
         error = export(model, out, dtype=DTYPES[options.dtype])
     except ExportError as failed:

@@ -20,9 +20,11 @@ import torch
 
 from audiocls.classifier import Classifier
 from audiocls.metrics import Task
+from audiocls.report.tables import UTF8, tidy
 from audiocls.terminal import quiet_libraries
 from audiocls.thresholds import UNKNOWN
 from audiocls.trained import add_model_options, audio_files, check_out, chosen_checkpoint, heard, load
+from datamodules.messages import printable
 
 DECIDED: dict[Task, list[str]] = {"multiclass": ["label"], "multilabel": ["labels"], "regression": []}
 """Column of a table of predictions before those of the classes."""
@@ -35,9 +37,8 @@ def main(arguments: list[str]) -> int:
     quiet_libraries()
     try:
         _check(options)
-        checkpoint = chosen_checkpoint(options)
+        classifier = load(chosen_checkpoint(options))
         files = audio_files(options.files)
-        classifier = load(checkpoint)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"audiocls: error: {error}\n")
         return 2
@@ -61,7 +62,7 @@ def classify(classifier: Classifier, files: list[Path], options: argparse.Namesp
                 continue
             column = decided(prediction, task=classifier.task, class_names=names, thresholds=thresholds)
             write([str(path), *column, *(f"{value:.6g}" for value in prediction)])
-            sys.stdout.write(f"{path}  {said(prediction, column, classifier, n=options.top)}\n")
+            sys.stdout.write(f"{printable(str(path))}  {said(prediction, column, classifier, n=options.top)}\n")
     if options.out and n_failed < len(files):
         sys.stdout.write(f"{len(files) - n_failed} files, all predictions: {options.out}\n")
     if n_failed:
@@ -76,13 +77,13 @@ def _table(out: str | None, columns: Sequence[str]) -> Iterator[Callable[[Sequen
         yield lambda row: None
         return
     n_rows, part = 0, Path(f"{out}.part")
-    with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with part.open("w", **UTF8) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
 
         def write(row: Sequence[str]) -> None:
             nonlocal n_rows
-            writer.writerow(row)
+            writer.writerow(map(tidy, row))
             file.flush()
             n_rows += 1
 

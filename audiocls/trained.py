@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,11 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audiocls.classifier import Classifier
-from audiocls.runs import find_checkpoint, find_config, read_checkpoint
+from audiocls.configurations import find_config, has_keys
+from audiocls.runs import find_checkpoint, read_checkpoint
 from audiocls.terminal import shortened
 from datamodules.batching.crops import all_windows, pad_short, padded_length
 from datamodules.decoding.decode import Decoded, DecodeError, decode
 from datamodules.decoding.sources import find_sources
+from datamodules.messages import printable
 
 Measure = Callable[[Tensor], Tensor]
 """Waveforms (batch, channels, time), int16 PCM, to numbers (batch, numbers)."""
@@ -49,7 +50,8 @@ def chosen_checkpoint(options: argparse.Namespace) -> Path:
     """
     run_dir = options.run_dir
     if run_dir is None and options.config is not None:
-        run_dir = (yaml.safe_load(find_config(options.config).read_text()) or {}).get("run_dir")
+        config = find_config(options.config)
+        run_dir = yaml.safe_load(config.read_text(encoding="utf-8-sig")).get("run_dir") if has_keys(config) else None
     if run_dir is None and options.ckpt_path in ("best", "last"):
         raise ValueError("say which model: --ckpt_path FILE, --run_dir DIR or --config YAML")
     return find_checkpoint(Path(run_dir or "."), options.ckpt_path)
@@ -65,13 +67,7 @@ def load(checkpoint: Path) -> Classifier:
     try:
         return Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
     except argparse.ArgumentError as error:
-        said = shortened(str(error))
-        if module := re.search(r"No module named '([^']+)'", said):
-            said = (
-                f"the model needs the module {module.group(1)!r}, which is not found: run where it lies, or put its "
-                "folder on PYTHONPATH"
-            )
-        raise ValueError(f"{checkpoint} cannot be loaded: {said}") from None
+        raise ValueError(f"{checkpoint} cannot be loaded: {shortened(str(error))}") from None
 
 
 def audio_files(names: Sequence[str]) -> list[Path]:
@@ -168,7 +164,7 @@ def _measured(
         if isinstance(decoded, DecodeError):
             yield Heard(path, None, str(decoded))
         else:
-            yield Heard(path, next(means), f"{path}: {decoded.note}" if decoded.note else "")
+            yield Heard(path, next(means), f"{printable(str(path))}: {decoded.note}" if decoded.note else "")
 
 
 def window_means(

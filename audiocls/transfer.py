@@ -146,7 +146,7 @@ def _windows(data: AudioDataModule, *, what: str, progress: Progress) -> Iterato
     rows = data.store.rows(data.table["clip_id"].to_numpy())
     clips = Clips(data.store, rows, torch.zeros(len(rows)))
     batches = EvaluationBatches(
-        clips.lengths, n_samples=data.clip_samples, hop=_hop_samples(data), batch_size=data.batch_size
+        clips.lengths, n_samples=data.clip_samples, hop=data.hop_samples, batch_size=data.batch_size
     )
     loader = BatchLoader(
         ClipDataset(clips, padding=data.padding),
@@ -159,10 +159,6 @@ def _windows(data: AudioDataModule, *, what: str, progress: Progress) -> Iterato
         for batch in loader:
             yield batch.clip, batch.waveform
             step(1)
-
-
-def _hop_samples(data: AudioDataModule) -> int:
-    return max(round(data.hop_seconds * data.sample_rate), 1)
 
 
 def check_audio(model: Classifier, data: AudioDataModule) -> None:
@@ -278,7 +274,7 @@ def made_of(data: AudioDataModule, **more: Any) -> dict[str, Any]:
         "store": digest(data.store_path / "store.json"),  # which has the checksums of all shards
         "clips": hashlib.sha256(clip_ids).hexdigest(),
         "window": data.clip_samples,
-        "hop": _hop_samples(data),
+        "hop": data.hop_samples,
         "padding": data.padding,
         "versions": [audiocls.__version__, str(torch.__version__)],
     } | more
