@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> int:
 
 
 class ExportError(Exception):
-    """The graph does not give what the model gives; the text says by how much."""
+    """There is no graph of the model, or it does not give what the model gives."""
 
 
 def check_libraries() -> None:
@@ -107,11 +108,11 @@ def export(model: Classifier, out: Path, *, dtype: torch.dtype = torch.float32) 
     Returns:
         The largest difference of a prediction between onnxruntime and torch, as a share of the largest prediction.
     Raises:
-        ExportError: if that is above 1e-3.
+        ExportError: if that is above 1e-3, or the model does not go into a graph.
     """
     predictor = Predictor(model)
     window = round((model.clip_seconds or 1.0) * model.sample_rate)
-    with quiet_exporter(), torch.no_grad():
+    with quiet_exporter(), torch.no_grad(), one_line():
         free = ({0: torch.export.Dim("batch", min=1), 2: torch.export.Dim("time", min=1)},)
         example = sweeps(2, model.n_channels, window, dtype)
         program: Any = torch.onnx.export(
@@ -123,10 +124,9 @@ def export(model: Classifier, out: Path, *, dtype: torch.dtype = torch.float32) 
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         program.save(temporary)
-        error = max(
-            difference(predictor, temporary, sweeps(n_clips, model.n_channels, n_samples, dtype))
-            for n_clips, n_samples in ((1, window), (3, 2 * window + 17), (2, max(window // 3, 1)))
-        )
+        sizes = (1, window), (3, 2 * window + 17), (2, max(window // 3, 1))
+        signals = [sweeps(n_clips, model.n_channels, n_samples, dtype) for n_clips, n_samples in sizes]
+        error = float(np.max([difference(predictor, temporary, signal) for signal in signals]))  # nan stays nan
         if not error <= TOLERANCE:
             raise ExportError(f"the graph's predictions are off by {error:.1e} of the largest, so {out} is not written")
         os.replace(temporary, out)
@@ -170,6 +170,19 @@ def difference(predictor: Predictor, path: Path, waveform: Tensor) -> float:
     with torch.no_grad():
         expected = predictor(waveform)
     return float((torch.from_numpy(ours) - expected).abs().max() / expected.abs().max())
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+    """The reason of the exporter without its pages; AUDIOCLS_TRACEBACK=1 shows them."""
+    try:
+        yield
+    except torch.onnx.OnnxExporterError as error:
+        if os.environ.get("AUDIOCLS_TRACEBACK"):
+            raise
+        cause = error.__cause__ or error
+        reason = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        raise ExportError(f"the model does not go into a graph ({reason}): AUDIOCLS_TRACEBACK=1 shows where") from None
 
 
 @contextlib.contextmanager

@@ -348,8 +348,8 @@ def test_a_graph_that_differs_is_not_written(
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: made)
     out = tmp_path / "tones.onnx"
     out.write_bytes(b"of before")
-    for error in (0.02, float("nan")):
-        monkeypatch.setattr(export, "difference", lambda *_, error=error: error)
+    for errors in ([0.02, 0, 0], [0, 0, float("nan")]):
+        monkeypatch.setattr(export, "difference", lambda *_, errors=errors: errors.pop(0))
         assert run("export", "--run_dir", str(run_dir), "--out", str(out)) == 1
         assert "predictions are off by" in capsys.readouterr().err
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"of before"]
@@ -361,6 +361,33 @@ def test_export_names_the_libraries_it_needs(
     monkeypatch.setattr(export, "LIBRARIES", ("onnx_of_nobody", "onnxruntime"))
     assert run("export", "--run_dir", str(run_dir), "--out", str(tmp_path / "a.onnx")) == 2
     assert "ONNX needs onnx_of_nobody: pip install" in capsys.readouterr().err
+
+
+class Choosing(torch.nn.Module):
+    """What no graph holds: a choice by the value of a number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_a_model_that_is_no_graph_ends_in_one_line(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exporter writes pages."""
+    for library in export.LIBRARIES:
+        pytest.importorskip(library)
+
+    def choosing(checkpoint: Path) -> Classifier:
+        model = load(checkpoint)
+        model.head.stem = Choosing()
+        return model
+
+    monkeypatch.setattr(export, "load", choosing)
+    assert run("export", "--run_dir", str(run_dir), "--out", str(tmp_path / "a.onnx")) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("audiocls: the model does not go into a graph (")
+    assert said.endswith("): AUDIOCLS_TRACEBACK=1 shows where")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
