@@ -15,7 +15,7 @@ import ssl
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -136,7 +136,7 @@ class RunLogger(WandbLogger):
             super().log_metrics(metrics, step)
         except Exception as error:  # noqa: BLE001 - whatever W&B raises, training goes on
             self._failed = True
-            log.warning("W&B stopped working (%s: %s): nothing more is logged to it", type(error).__name__, error)
+            log.warning("W&B stopped working (%s): nothing more is logged to it", _in_a_line(error))
 
     @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
@@ -184,7 +184,10 @@ class RunLogger(WandbLogger):
             return "disabled", ""
         if wanted == "offline" or self.wants_offline:
             return "offline", ""
-        settings = wandb.setup().settings  # environment, W&B's settings files and `wandb login`
+        try:
+            settings = _with_process(wandb.setup).settings  # environment, W&B's settings files and `wandb login`
+        except Exception as error:  # noqa: BLE001 - whatever W&B raises, training goes on
+            return "offline", f"{type(error).__name__} while starting W&B's process"
         base_url = os.environ.get("WANDB_BASE_URL") or settings.base_url
         if not (settings.identity_token_file or has_key(base_url, settings.api_key)):
             return "offline", "no API key, `wandb login` stores one"
@@ -194,15 +197,11 @@ class RunLogger(WandbLogger):
     def _init_anew(self, mode: Mode) -> Any:
         """Begin the run, with a new process of W&B's if the one there was is gone; None, and said, if that fails."""
         try:
-            return self._init(mode)
+            return _with_process(lambda: self._init(mode))
         except UsageError:  # such as a project's name that W&B does not take
             raise
-        except Exception:  # noqa: BLE001 - whatever W&B raises where its process does not answer
-            _leave_process()
-        try:
-            return self._init(mode)
         except Exception as error:  # noqa: BLE001
-            log.warning("W&B cannot begin a run (%s: %s): nothing is logged to it", type(error).__name__, error)
+            log.warning("W&B cannot begin a run (%s): nothing is logged to it", _in_a_line(error))
             return None
 
     def _init(self, mode: Mode) -> Any:
@@ -276,11 +275,21 @@ def probe(base_url: str, *, timeout: float) -> str:
     return problem[0]
 
 
-def _leave_process() -> None:
-    """Forget W&B's own process, which this one, or the one that started it, has talked to."""
-    os.environ.pop("WANDB_SERVICE", None)
-    with suppress(Exception):  # it may be gone, and only its address left
-        wandb.teardown()
+def _with_process(ask: Callable[[], Any]) -> Any:
+    """What W&B's own process answers; asked again of a new one if the one known here, or to a parent, is gone."""
+    try:
+        return ask()
+    except UsageError:
+        raise
+    except Exception:  # noqa: BLE001 - whatever W&B raises where its process does not answer
+        os.environ.pop("WANDB_SERVICE", None)
+        with suppress(Exception):  # it may be gone, and only its address left
+            wandb.teardown()
+    return ask()
+
+
+def _in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _folder(run: Any) -> str:

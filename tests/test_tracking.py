@@ -29,16 +29,18 @@ KEY = "0123456789" * 4
 @pytest.fixture(autouse=True)
 def _no_account(monkeypatch, tmp_path):
     """No key, settings or state of whoever runs the tests, and a fresh W&B process each time."""
+    wandb.teardown()
+    os.environ.pop("WANDB_SERVICE", None)  # for good: it is the address of what was just ended
     for name in [name for name in os.environ if name.startswith("WANDB_") or name.lower().endswith("_proxy")]:
         monkeypatch.delenv(name)
     for name in ("CONFIG", "CACHE", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    wandb.teardown()
     yield
     if wandb.run is not None:
         wandb.run.finish()
     wandb.teardown()
+    os.environ.pop("WANDB_SERVICE", None)
 
 
 @pytest.fixture
@@ -266,8 +268,9 @@ def test_wandb_failing_in_a_run_is_said_once(monkeypatch, tmp_path, warned):
     assert "W&B stopped working (ConnectionResetError: Connection lost)" in warned[0]
 
 
+@pytest.mark.parametrize("offline", [True, False], ids=["asked for", "for want of a key"])
 @pytest.mark.parametrize("gone", ["killed", "left an address"])
-def test_a_process_of_wandbs_that_is_gone_is_replaced(gone, monkeypatch, tmp_path, warned):
+def test_a_process_of_wandbs_that_is_gone_is_replaced(gone, offline, monkeypatch, tmp_path, warned):
     if gone == "killed":
         first, _ = begin(tmp_path / "first", offline=True)
         first.finish()
@@ -277,11 +280,31 @@ def test_a_process_of_wandbs_that_is_gone_is_replaced(gone, monkeypatch, tmp_pat
         os.kill(int(process[1]), signal.SIGKILL)
     else:  # by a process that has started this one
         monkeypatch.setenv("WANDB_SERVICE", f"3-1-unix-{tmp_path}/nobody/socket")
-    logger, _ = begin(tmp_path, offline=True)
+    logger, _ = begin(tmp_path, offline=offline)
     logger.log_metrics({"a": 2.0}, step=3)
     logger.finish()
     assert read_offline_run(tmp_path).history[-1]["a"] == 2.0
-    assert len(warned) == 0
+    assert len(warned) == (0 if offline else 1)
+    assert all("no API key" in line for line in warned)
+
+
+def test_a_process_of_wandbs_that_cannot_be_started_leaves_the_run_on_disk(monkeypatch, tmp_path, warned):
+    def setup() -> None:
+        raise RuntimeError("no room for a socket")
+
+    monkeypatch.setattr(wandb, "setup", setup)
+    logger, _ = begin(tmp_path)
+    check_offline(logger, tmp_path, warned, "RuntimeError while starting W&B's process")
+
+
+def test_a_setting_that_wandb_does_not_know_is_said_in_one_line(monkeypatch, tmp_path, warned):
+    monkeypatch.setenv("WANDB_BASE_URL", "foo")
+    logger, _ = begin(tmp_path)
+    logger.finish()
+    assert len(warned) == 1
+    assert "W&B cannot begin a run (ValidationError: " in warned[0]
+    assert "base_url Input should be a valid URL" in warned[0]
+    assert "\n" not in warned[0]
 
 
 def test_training_goes_on_where_wandb_does_not_work_at_all(monkeypatch, tmp_path, warned):
