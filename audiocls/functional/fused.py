@@ -22,7 +22,7 @@ Forth, all is float32 in full; products on the way back are what torch.set_float
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -68,10 +68,12 @@ def _why_not_on(device: torch.device) -> str | None:
     return _lacking(device)
 
 
-@lru_cache
+@cache
 def _lacking(device: torch.device) -> str | None:
-    if device.type != "cuda" or torch.version.cuda is None:
+    if device.type != "cuda":
         return f"path 'fused' needs a CUDA device, got a waveform on {device}: move it to one or set path to 'fft'"
+    if torch.version.cuda is None:  # AMD's GPUs go by the same name
+        return f"path 'fused' needs torch built for CUDA, got torch {torch.__version__}: set path to 'fft'"
     if not (find_spec("cuda") and find_spec("cuda.bindings")):
         return "path 'fused' needs the package cuda-bindings, which is not installed: install it or set path to 'fft'"
     return None
@@ -107,7 +109,7 @@ def fused_fault(
     return _fault(device, dtype, n_fft, n_bins, pad_mode == "reflect", power == 1.0, logarithmic)
 
 
-@lru_cache(maxsize=256)
+@cache
 def _fault(
     device: torch.device,
     dtype: torch.dtype,
@@ -176,7 +178,8 @@ def fused_energy(
     Returns:
         Shape (..., n_bins, frames), float32; differentiable once in waveform, filterbank and window.
     Raises:
-        ValueError: as `stft`, or if `n_fft`, `pad_mode`, `power` or a shape is not one of those above.
+        ValueError: as `stft`, or if `n_fft`, `pad_mode`, `power` or a shape is not one of those above, or `filterbank`
+            or `window` is on another device than `waveform`.
         TypeError: if `waveform` is neither float32 nor int16.
         RuntimeError: if a derivative goes forwards, as in torch.autograd.forward_ad.
 
@@ -191,6 +194,9 @@ def fused_energy(
         raise ValueError(
             f"filterbank must have n_fft // 2 + 1 = {n_fft // 2 + 1} columns, got shape {tuple(filterbank.shape)}"
         )
+    for name, tensor in (("filterbank", filterbank), ("window", window)):  # the kernel would take any address
+        if tensor is not None and tensor.device != waveform.device:
+            raise ValueError(f"{name} must be on {waveform.device}, as waveform is, got {tensor.device}: move it there")
     if pad_mode not in ("constant", "reflect"):
         raise ValueError(f"pad_mode must be 'constant' or 'reflect', got {pad_mode!r}")
     if power not in (1.0, 2.0):
@@ -292,8 +298,8 @@ class _Frames(NamedTuple):
         """Gradient of the filterbank alone, by the kernel; `grad` is that of the energies."""
         total = grad.new_zeros(grad.shape[1], self.n_fft // 2 + 1)
         for clips, some in self.parts():
-            power = self.by_kernel(None, clips, some)
-            total = torch.addbmm(total, grad[clips, :, some.start : some.stop], power.transpose(1, 2))
+            slope, power = grad[clips, :, some.start : some.stop], self.by_kernel(None, clips, some)
+            total = torch.addmm(total, _side_by_side(slope), _side_by_side(power).t())
         return total
 
     def gradients(
@@ -317,7 +323,7 @@ class _Frames(NamedTuple):
             spectrum = torch.fft.rfft(frames * self.window)
             measured, slope = self.measure(spectrum), grad[clips, :, some.start : some.stop]
             if of_filterbank:
-                d_filterbank = torch.addbmm(d_filterbank, slope, measured)
+                d_filterbank = torch.addmm(d_filterbank, _side_by_side(slope), measured.flatten(0, 1))
             slope = slope.transpose(1, 2)
             d_windowed = self._through_transform(
                 slope if filterbank is None else slope @ filterbank, measured, spectrum
@@ -348,6 +354,11 @@ class _Frames(NamedTuple):
         source = pad(torch.arange(time, device=padded.device), self.left, self.left, "reflect")
         # Sorted by torch before it is added up, so that the sums have one order.
         return padded.new_zeros(time, len(padded)).index_put_((source,), padded.t(), accumulate=True).t().contiguous()
+
+
+def _side_by_side(part: Tensor) -> Tensor:
+    """Clips (clips, n, frames) as one, (n, clips * frames): torch.addbmm would start a small product for each."""
+    return part.transpose(0, 1).flatten(start_dim=1)
 
 
 def _measured(

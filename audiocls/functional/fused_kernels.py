@@ -41,7 +41,7 @@ The numbers are tested by the same source compiled for a processor, where thread
 import ctypes
 import struct
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +80,7 @@ class Tables(NamedTuple):
     halves: Tensor  # (M,), between even and odd samples
 
 
-@lru_cache(maxsize=32)
+@cache  # for good: what a stream may still read must not be freed
 def tables(n_fft: int, dtype: torch.dtype, device: torch.device) -> Tables:
     """Turns of the transform of `n_fft` samples of a dtype."""
     p, q = SHAPES[n_fft].p, SHAPES[n_fft].q(n_fft)
@@ -100,7 +100,7 @@ def defines(n_fft: int, dtype: torch.dtype) -> dict[str, int | str]:
     return {"N_FFT": n_fft, "P": shape.p, "FRAMES": shape.frames, "SAMPLE": sample, "PAIR": f"{sample}2"}
 
 
-@lru_cache(maxsize=64)
+@cache
 def compiled(n_fft: int, dtype: torch.dtype, capability: tuple[int, int]) -> bytes:
     """The kernels in the machine code of a compute capability, by NVRTC.
 
@@ -125,19 +125,19 @@ def compiled(n_fft: int, dtype: torch.dtype, capability: tuple[int, int]) -> byt
         nvrtc.nvrtcDestroyProgram(program)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _loaded(n_fft: int, dtype: torch.dtype, capability: tuple[int, int]) -> Any:
     """A library of the driver's, which serves every device of a compute capability."""
     driver = _bindings("driver")
     return _asked(driver.cuLibraryLoadData(compiled(n_fft, dtype, capability), [], [], 0, [], [], 0))
 
 
-@lru_cache(maxsize=256)
-def _kernel(name: str, n_fft: int, dtype: torch.dtype, device: torch.device) -> Any:
-    """A kernel as the driver starts it."""
+@cache
+def _kernel(name: str, n_fft: int, dtype: torch.dtype, device: torch.device) -> int:
+    """A kernel's handle, which the driver takes in place of a function's."""
     driver = _bindings("driver")
     library = _loaded(n_fft, dtype, torch.cuda.get_device_capability(device))
-    return _asked(driver.cuLibraryGetKernel(library, name.encode()))
+    return int(_asked(driver.cuLibraryGetKernel(library, name.encode())))
 
 
 def _bindings(name: str) -> Any:

@@ -59,6 +59,8 @@ def test_on_a_processor_it_is_stft(n_fft: int) -> None:
             r"filterbank must have n_fft // 2 \+ 1 = 257 columns, got shape \(3, 256\)",
         ),
         ({"waveform": torch.zeros(2, 0)}, "waveform must hold at least 1 sample, got 0"),
+        ({"window": torch.ones(512, device="meta")}, "window must be on cpu, as waveform is, got meta: move it there"),
+        ({"filterbank": torch.ones(3, 257, device="meta")}, "filterbank must be on cpu, as waveform is, got meta"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -96,7 +98,8 @@ def test_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "needs a CUDA device, got a waveform on cpu: move it" in str(why_not_fused(1024, torch.zeros(1, 1000)))
     lacking, device = fused._lacking.__wrapped__, torch.device("cuda:0")
     monkeypatch.setattr(torch.version, "cuda", None)  # as built for AMD's GPUs, which go by the same name
-    assert "needs a CUDA device, got a waveform on cuda:0: move it" in str(lacking(device))
+    monkeypatch.setattr(torch, "__version__", "2.12.1+rocm7.2")
+    assert lacking(device) == "path 'fused' needs torch built for CUDA, got torch 2.12.1+rocm7.2: set path to 'fft'"
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(fused, "find_spec", lambda name: name)
     assert lacking(device) is None

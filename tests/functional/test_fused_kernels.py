@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiocls import functional
 from audiocls.functional import fused, fused_energy, fused_kernels
@@ -384,6 +385,29 @@ def test_gradients_come_in_parts_and_are_the_same_every_time(
                 assert_same_gradient(one, expected)
 
 
+class Operators(TorchDispatchMode):
+    """The names of all operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures("emulated_fused")
+def test_the_gradient_of_a_filterbank_takes_one_product_for_many_clips() -> None:
+    """It took torch.addbmm, which starts one for each clip, too small for a GPU."""
+    frames = fused._Frames(torch.randn(9, 700), functional.window("hann", 256), 100, True, False, False)
+    grad = torch.randn(9, 20, frames.number)
+    with Operators() as operators:
+        frames.filterbank_gradient(grad)
+        frames.gradients(grad, mel(256, 20), (False, False, True))
+    assert [name for name in operators.names if "add" in name and "mm" in name] == ["aten::addmm"] * 2
+
+
 @every_power
 @pytest.mark.usefixtures("emulated_fused")
 def test_gradients_are_finite_on_silence(power: float) -> None:
@@ -520,3 +544,11 @@ def test_its_own_trial_finds_no_fault(
     assert emulated_fused.launched == ["arrange"] * (n_bins is not None) + ["energy"]
     assert functional.fused_fault(*given, logarithmic=logarithmic) is None
     assert emulated_fused.launched.count("energy") == 1, "it is tried once"
+
+
+def test_tables_stay_however_many_devices_there_are() -> None:
+    """The oldest were let go, and their memory given to others, while another stream could still read them."""
+    first = fused_kernels.tables(256, torch.float32, torch.device("cpu"))
+    for index in range(40):
+        fused_kernels.tables(256, torch.float32, torch.device("meta", index))
+    assert fused_kernels.tables(256, torch.float32, torch.device("cpu")) is first
