@@ -136,7 +136,7 @@ def nnaudio_mel(setting: Setting, device: str, *, learnable: bool = False) -> Im
     features = importlib.import_module("nnAudio.features.mel")
     sizes = {"n_fft": setting.n_fft, "hop_length": setting.hop_length, "n_mels": setting.n_mels}
     mel = features.MelSpectrogram(sr=setting.sample_rate, trainable_mel=learnable, verbose=False, **sizes)
-    return _Batched(nn.Sequential(mel, Decibel(setting.n_mels, top_db=TOP_DB))).to(device)
+    return nn.Sequential(_Batched(mel), Decibel(setting.n_mels, top_db=TOP_DB)).to(device)
 
 
 def nnaudio_mfcc(setting: Setting, device: str) -> Implementation:
@@ -152,7 +152,7 @@ def nnaudio_cqt(setting: Setting, device: str, *, kind: str) -> Implementation:
     cqt = getattr(features, kind)(
         sr=setting.sample_rate, hop_length=setting.hop_length, n_bins=_n_bins(setting), verbose=False
     )
-    return _Batched(nn.Sequential(cqt, _Square(), Decibel(_n_bins(setting), top_db=TOP_DB))).to(device)
+    return nn.Sequential(_Batched(cqt), _Square(), Decibel(_n_bins(setting), top_db=TOP_DB)).to(device)
 
 
 class _FromPCM(nn.Module):

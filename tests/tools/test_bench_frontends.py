@@ -4,7 +4,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ import lengths
 import measuring
 
 timing = pytest.importorskip("frontend_timing", reason="librosa is not installed: pip install audiocls[bench]")
+peers = pytest.importorskip("frontend_peers")
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -107,6 +111,30 @@ def test_peers_take_the_samples_of_ours(what: str) -> None:
     for name, part in timing.build(timing.PEERS[what], setting, "cpu").items():
         with torch.no_grad():
             assert torch.equal(part(waveform), part(waveform.to(torch.float32) / 2**15)), name
+
+
+class Squares(torch.nn.Module):
+    """In the place of a transform of nnAudio's: (batch, time) to (batch, freq, frames)."""
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return clips.square().unflatten(-1, (-1, 10))
+
+
+@pytest.mark.parametrize("build", [peers.nnaudio_mel, partial(peers.nnaudio_cqt, kind="CQT1992v2")])
+def test_decibels_beside_nnaudio_have_a_floor_of_each_clip(
+    build: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU it was that of the loudest clip of the batch, and counted as an error of nnAudio's."""
+    monkeypatch.setattr("audiocls.frontends.compression._fits_lanes", lambda *_: False)  # as on a GPU
+    for part in ("mel", "cqt"):
+        stand_in = SimpleNamespace(MelSpectrogram=Squares, CQT1992v2=Squares)
+        monkeypatch.setitem(sys.modules, f"nnAudio.features.{part}", stand_in)
+    waveform = torch.randn(2, 1, 800) * torch.tensor([1.0, 1e-4]).view(2, 1, 1)
+    made = build(timing.SETTINGS[0], "cpu")
+    assert torch.equal(made(waveform)[1:], made(waveform[1:]))
 
 
 def test_the_fft_path_stands_beside_ours_on_a_gpu_alone() -> None:
