@@ -131,13 +131,21 @@ def environment(packages: Sequence[str], *, hardware: str | None = None) -> str:
         packages: distributions whose versions matter; those that are not installed are left out.
         hardware: left out, the processor's name.
     """
-    git = ["git", "describe", "--always", "--dirty"]
-    told = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     installed = {name: version(name) for name in packages}
     versions = [f"{name} {number}" for name, number in installed.items() if number]
     versions.insert(0, f"Python {platform.python_version()}")
     cores = len(os.sched_getaffinity(0))
-    return f"{hardware or processor()}, {cores} cores; {', '.join(versions)}; commit {told.stdout.strip() or 'unknown'}"
+    return f"{hardware or processor()}, {cores} cores; {', '.join(versions)}; commit {commit()}"
+
+
+def commit() -> str:
+    """Of the checkout; unknown where there is none, or no git."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()
 
 
 def version(package: str) -> str | None:

@@ -140,6 +140,12 @@ def test_environment_names_versions_and_commit() -> None:
     assert "commit " in text
 
 
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine that is lent for a benchmark may have a copy of the files alone."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert measuring.commit() == "unknown"
+
+
 def test_a_foreign_csv_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.csv").write_text("benchmark,setting\na,b\n")
     with pytest.raises(ValueError, match=r"x\.csv must have the column 'implementation': give a CSV that a benchmark"):
