@@ -6,7 +6,6 @@ which its last layer tells the classes. What such vectors are worth for another 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from audiocls.report.tables import write_csv
 from audiocls.terminal import meant, quiet_libraries
 from audiocls.trained import (
+    Parser,
     add_model_options,
     audio_files,
     averaged,
@@ -84,8 +84,8 @@ def write_vectors(out: Path, paths: list[str], vectors: NDArray[np.float32], *, 
     return write_csv(out, columns, ([path, *row] for path, row in zip(paths, vectors.tolist(), strict=True)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         "audiocls embed", description="Describe audio files by a layer of a trained model.", allow_abbrev=False
     )
     parser.add_argument("files", nargs="+", help="audio files, or folders of them")

@@ -8,7 +8,6 @@ file is kept, onnxruntime computes with it what torch does.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from audiocls.classifier import Classifier
 from audiocls.losses import predictions
 from audiocls.terminal import quiet_libraries
-from audiocls.trained import add_model_options, check_out, chosen_checkpoint, load
+from audiocls.trained import Parser, add_model_options, check_out, chosen_checkpoint, load
 
 DTYPES = {"float32": torch.float32, "int16": torch.int16}
 INPUT, OUTPUT = "waveform", "prediction"
@@ -199,8 +198,8 @@ def quiet_exporter() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         "audiocls export", description="Write a trained model as ONNX, from PCM to predictions.", allow_abbrev=False
     )
     add_model_options(parser)

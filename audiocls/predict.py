@@ -23,7 +23,7 @@ from audiocls.metrics import Task
 from audiocls.report.tables import UTF8, tidy
 from audiocls.terminal import quiet_libraries
 from audiocls.thresholds import UNKNOWN
-from audiocls.trained import add_model_options, audio_files, check_out, chosen_checkpoint, heard, load
+from audiocls.trained import Parser, add_model_options, audio_files, check_out, chosen_checkpoint, heard, load
 from datamodules.messages import printable
 
 DECIDED: dict[Task, list[str]] = {"multiclass": ["label"], "multilabel": ["labels"], "regression": []}
@@ -140,8 +140,8 @@ def _check(options: argparse.Namespace) -> None:
         check_out(options.out, (".csv",))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("audiocls predict", description="Classify audio files.", allow_abbrev=False)
+def _parser() -> Parser:
+    parser = Parser("audiocls predict", description="Classify audio files.", allow_abbrev=False)
     parser.add_argument("files", nargs="+", help="audio files, or folders of them")
     add_model_options(parser)
     parser.add_argument("--out", help="CSV table to write: what is decided, and a column a class")

@@ -1,4 +1,4 @@
-"""A trained model by its checkpoint, and audio files as it hears them: what `predict`, `embed` and `export` share.
+"""A trained model by its checkpoint, and audio as it hears it: what `predict`, `embed` and `export` share.
 
 A file is decoded as for a store and cut into all its windows, and what is measured of it is the mean over them, as in
 validation and test.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -24,14 +24,23 @@ from torch import Tensor
 from audiocls.classifier import Classifier
 from audiocls.configurations import find_config, has_keys
 from audiocls.runs import find_checkpoint, read_checkpoint
-from audiocls.terminal import shortened
+from audiocls.terminal import nearest, option_names, shortened
 from datamodules.batching.crops import all_windows, pad_short, padded_length
 from datamodules.decoding.decode import Decoded, DecodeError, decode
 from datamodules.decoding.sources import find_sources
 from datamodules.messages import printable
 
 Measure = Callable[[Tensor], Tensor]
-"""Waveforms (batch, channels, time), int16 PCM, to numbers (batch, numbers)."""
+"""Waveforms (batch, channels, time), int16 PCM or float32 in [-1, 1), to numbers (batch, numbers)."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage in front of it, and which option is nearest."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2."""
+        hint = nearest(message, option_names(self, leave_out=("help", "files"))) or f" (see {self.prog} --help)"
+        self.exit(2, f"audiocls: error: {message}{hint}\n")
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -57,13 +66,13 @@ def chosen_checkpoint(options: argparse.Namespace) -> Path:
     return find_checkpoint(Path(run_dir or "."), options.ckpt_path)
 
 
-def load(checkpoint: Path) -> Classifier:
+def load(checkpoint: str | Path) -> Classifier:
     """The model of a checkpoint of ours, on the processor and in evaluation mode; its classes are imported.
 
     Raises:
         ValueError: if the file cannot be read as one, or one of the classes cannot be imported or refuses its settings.
     """
-    read_checkpoint(checkpoint)
+    read_checkpoint(Path(checkpoint))
     try:
         return Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
     except argparse.ArgumentError as error:
@@ -168,35 +177,52 @@ def _measured(
 
 
 def window_means(
-    model: Classifier, clips: Sequence[NDArray[np.int16]], measure: Measure, *, batch_size: int
+    model: Classifier,
+    clips: Sequence[NDArray[np.int16] | NDArray[np.float32]],
+    measure: Measure,
+    *,
+    batch_size: int = 64,
 ) -> NDArray[np.float64]:
     """Mean over all windows of each clip, cut as in validation.
 
     Args:
         model: as of `heard`.
-        clips: at least one, of shape (channels, samples); where windows are whole clips, no more.
-        measure: of their windows.
+        clips: at least one, of shape (channels, samples), at the model's sample rate; int16 PCM, or all of them float32
+            in [-1, 1). Where windows are whole clips, no more than one.
+        measure: of their windows; `model.predict_windows` gives predictions.
         batch_size: windows at a time.
     Returns:
         Shape (clips, numbers).
+    Raises:
+        ValueError: for a clip of another shape or kind of number.
     """
+    for clip in clips:
+        _check_clip(clip, model.n_channels, kind=clips[0].dtype)
     lengths = np.array([clip.shape[1] for clip in clips])
     hop = max(round(model.hop_seconds * model.sample_rate), 1)
     n_samples = int(padded_length(lengths, hop)[0]) if model.clip_seconds is None else window_samples(model)
-    clip, starts = all_windows(lengths, n_samples, hop)
-    own = np.minimum(lengths[clip] - starts, n_samples)
+    of, starts = all_windows(lengths, n_samples, hop)
+    own = np.minimum(lengths[of] - starts, n_samples)
     measured: list[NDArray[np.float64]] = []
     for first in range(0, len(starts), batch_size):
         part = slice(first, first + batch_size)
-        windows = np.zeros((len(starts[part]), model.n_channels, n_samples), dtype=np.int16)
-        for window, of, start, length in zip(windows, clip[part], starts[part], own[part], strict=True):
-            window[:, :length] = clips[of][:, start : start + length]
+        windows = np.zeros((len(starts[part]), model.n_channels, n_samples), dtype=clips[0].dtype)
+        for window, i, start, length in zip(windows, of[part], starts[part], own[part], strict=True):
+            window[:, :length] = clips[i][:, start : start + length]
         pad_short(windows, own[part], model.padding)
         with torch.no_grad():
             measured.append(measure(torch.from_numpy(windows)).double().cpu().numpy())
     sums = np.zeros((len(clips), measured[0].shape[1]))
-    np.add.at(sums, clip, np.concatenate(measured))
-    return sums / np.bincount(clip)[:, None]
+    np.add.at(sums, of, np.concatenate(measured))
+    return sums / np.bincount(of)[:, None]
+
+
+def _check_clip(clip: NDArray[Any], n_channels: int, *, kind: np.dtype[Any]) -> None:
+    if clip.ndim != 2 or clip.shape[0] != n_channels or clip.shape[1] == 0:
+        hint = ": clip[None] is one channel" if clip.ndim == 1 else ""
+        raise ValueError(f"a clip must be ({n_channels} channels, samples), got shape {clip.shape}{hint}")
+    if clip.dtype not in (np.int16, np.float32) or clip.dtype != kind:
+        raise ValueError(f"clips must all be int16 PCM, or all float32 in [-1, 1), got {clip.dtype}")
 
 
 def window_samples(model: Classifier) -> int:

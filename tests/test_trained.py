@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from audiocls import export, trained
 from audiocls.__main__ import main
 from audiocls.classifier import Classifier
 from audiocls.predict import decided
-from audiocls.trained import heard, load, write_arrays
+from audiocls.trained import heard, load, window_means, write_arrays
 from datamodules.decoding.decode import decode
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -158,6 +159,44 @@ def test_no_more_files_are_decoded_than_the_model_is_behind(
     found.close()
 
 
+def test_samples_as_float_are_heard_as_those_of_the_file(model: Classifier, files: list[Path]) -> None:
+    """Between -1 and 1 they became zeros of int16: an answer for silence, without a word."""
+    clips = [decode(path, sample_rate=8000).pcm.T for path in files]
+    expected = [each.mean for each in heard(model, files, model.predict_windows, batch_size=64)]
+    for given in (clips, [(clip / 2**15).astype(np.float32) for clip in clips]):
+        # float32 sums of batches of other sizes
+        np.testing.assert_allclose(window_means(model, given, model.predict_windows), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("clips", "says"),
+    [
+        ([np.zeros(900, np.float32)], "(1 channels, samples), got shape (900,): clip[None] is one channel"),
+        ([np.zeros((2, 900), np.int16)], "(1 channels, samples), got shape (2, 900)"),
+        ([np.zeros((1, 0), np.int16)], "(1 channels, samples), got shape (1, 0)"),
+        ([np.zeros((1, 900))], "int16 PCM, or all float32 in [-1, 1), got float64"),
+        ([np.zeros((1, 900), np.int16), np.zeros((1, 900), np.float32)], "all float32 in [-1, 1), got float32"),
+    ],
+)
+def test_samples_that_are_no_clip_are_refused(clips: list[np.ndarray], says: str, model: Classifier) -> None:
+    with pytest.raises(ValueError, match=re.escape(says) + "$"):
+        window_means(model, clips, model.predict_windows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("predict a.wav --run-dir runs/a", "unrecognized arguments: --run-dir runs/a; did you mean --run_dir?"),
+        ("embed a.wav --out a.npz --layers x", "unrecognized arguments: --layers x; did you mean --layer?"),
+        ("export --run_dir runs/a", "the following arguments are required: --out (see audiocls export --help)"),
+    ],
+)
+def test_a_wrong_option_ends_in_one_line(arguments: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four lines of usage stood before it, and no option that is nearest."""
+    assert run(*arguments.split()) == 2
+    assert capsys.readouterr().err == f"audiocls: error: {says}\n"
+
+
 # --- predict ---
 
 
@@ -256,7 +295,7 @@ def test_another_layer_is_averaged_over_bins_and_frames(
         (["--out", "v.npz", "--layer", "embeding"], "embedding, got 'embeding'; did you mean 'embedding'?"),
         (["--out", "v.npz", "--batch_size", "0"], "--batch_size must be at least 1, got 0"),
         (["--out", "v.npy"], "--out must end in .npz or .csv, got 'v.npy'"),
-        ([], "the following arguments are required: --out"),
+        ([], "the following arguments are required: --out (see audiocls embed --help)"),
     ],
 )
 def test_embed_says_what_is_wrong(
