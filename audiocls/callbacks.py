@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,23 @@ class StepSeed(Callback):
             torch.manual_seed(state)
 
 
+def step_is_whole(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether a batch ended an optimizer step; until one does, there are gradients that no checkpoint holds."""
+    return trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+
+
 class GracefulStop(Callback):
-    """On SIGTERM, stops all processes together after a batch, with exit status 143.
+    """On SIGTERM, stops all processes together after a step, with exit status 143; on Ctrl-C, one that is alone.
 
     The exception that ends the run is `SystemExit`, on which `LastCheckpoint` saves the last step. Takes the place of
     Lightning's own handler, which leaves with status 0 and, with several processes, can wait for itself for ever.
+    After Ctrl-C it is `KeyboardInterrupt`, which Python raises anywhere: in mid-batch it would leave weights of half a
+    step, and a resumed run would miss that batch. A second Ctrl-C, or one outside of training, ends the run at once.
     Other signals, such as SLURM's SIGUSR1, stay Lightning's.
 
-    A signal that comes in the batch before a validation, or during it, is heeded behind that: when the next epoch
-    begins, or after the first batch that follows. A run stopped just before a validation would not make it good when
-    resumed.
+    A signal that comes in the batch before a validation, or SIGTERM during it, is heeded behind that: when the next
+    epoch begins, or after the first step that follows. A run stopped just before a validation would not make it good
+    when resumed.
 
     Args:
         every_n_steps: batches between two agreements of the processes, each of which waits for the device; one process
@@ -86,17 +94,17 @@ class GracefulStop(Callback):
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps must be at least 1 batch, got {every_n_steps}")
         self.every_n_steps = every_n_steps
-        self.requested = False
+        self.requested: SystemExit | KeyboardInterrupt | None = None
         self._batches = 0
         self._postponed = False
 
     def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take SIGTERM over: from here on Lightning has registered its own handler."""
-        self._listen()
+        """Take the signals over: from here on Lightning has registered its own handlers."""
+        self._listen(trainer)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take SIGTERM over where there is no sanity check."""
-        self._listen()
+        """Take the signals over where there is no sanity check."""
+        self._listen(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -108,9 +116,12 @@ class GracefulStop(Callback):
             return
         # the same on every process, so that all postpone together
         every = trainer.val_check_batch or math.inf  # None where validation goes by the clock
-        self._postponed = trainer.is_last_batch or (batch_idx + 1) % every == 0
+        validates = trainer.is_last_batch or (batch_idx + 1) % every == 0
+        self._postponed = validates or not step_is_whole(trainer, batch_idx)
         if not self._postponed:
             self._stop_if_asked(trainer)
+        elif validates and isinstance(self.requested, KeyboardInterrupt):
+            log.info("stopping behind the validation; Ctrl-C again ends at once")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop if any process was asked to at the end of the epoch before, which is saved by now."""
@@ -119,17 +130,33 @@ class GracefulStop(Callback):
             self._stop_if_asked(trainer)
 
     def _stop_if_asked(self, trainer: pl.Trainer) -> None:
-        alone = trainer.world_size == 1
-        if self.requested if alone else trainer.strategy.reduce_boolean_decision(self.requested, all=False):
-            raise SystemExit(self.STATUS)
+        if trainer.world_size > 1:
+            asked = trainer.strategy.reduce_boolean_decision(self.requested is not None, all=False)
+            self.requested = SystemExit(self.STATUS) if asked else None
+        if self.requested is not None:
+            raise self.requested
 
-    def _listen(self) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave Ctrl-C to Python: no step follows that could be waited for."""
+        if isinstance(signal.getsignal(signal.SIGINT), partial):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _listen(self, trainer: pl.Trainer) -> None:
         # Lightning puts the handlers back that it found when the run ends
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._on_signal)
+        if threading.current_thread() is not threading.main_thread():
+            return
+        signal.signal(signal.SIGTERM, self._on_termination)
+        if trainer.world_size == 1 and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, partial(self._on_interrupt, trainer))
 
-    def _on_signal(self, signum: int, frame: object) -> None:
-        self.requested = True
+    def _on_termination(self, signum: int, frame: object) -> None:
+        self.requested = SystemExit(self.STATUS)
+
+    def _on_interrupt(self, trainer: pl.Trainer, signum: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not trainer.training:
+            raise KeyboardInterrupt
+        self.requested = KeyboardInterrupt()
 
 
 class SecondInterrupt(Callback):
@@ -168,9 +195,10 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save inside the epoch where that is asked for; accumulated gradients are not saved, so only after a step."""
+        """Save inside the epoch where that is asked for."""
         step = trainer.global_step
-        if self.every_n_steps and step % self.every_n_steps == 0 and step != self.saved_step:
+        due = self.every_n_steps and step % self.every_n_steps == 0 and step != self.saved_step
+        if due and step_is_whole(trainer, batch_idx):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -223,8 +251,8 @@ class Progress(TQDMProgressBar):
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         """What stands behind the bar."""
-        loss = pl_module.running_loss() if isinstance(pl_module, Classifier) else math.nan
-        return ({} if math.isnan(loss) else {"loss": loss}) | self._validation
+        loss = pl_module.running_loss() if isinstance(pl_module, Classifier) else None
+        return ({} if loss is None else {"loss": loss}) | self._validation
 
     def on_train_start(self, *_: Any) -> None:
         """Begin the bar, but in a log, where each epoch begins its own."""

@@ -1,4 +1,4 @@
-"""StepSeed and GracefulStop: a stopped and resumed run equals one that was not stopped."""
+"""StepSeed, GracefulStop, LastCheckpoint: a stopped and resumed run equals one that was not stopped."""
 
 import os
 import signal
@@ -61,14 +61,16 @@ class Resumable(DataLoader):
 
 
 class SignalAt(Callback):
-    """Sends SIGTERM to this process during a step."""
+    """Sends a signal to this process during a step, as soon as its batch is there."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, signum: int = signal.SIGTERM) -> None:
+        self.step, self.signum = step, signum
+        self.sent = False
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        if trainer.global_step == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if trainer.global_step == self.step and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), self.signum)
 
 
 def fit(
@@ -176,6 +178,75 @@ def test_a_run_with_one_batch_an_epoch_can_be_stopped_too(tmp_path):
     assert all(torch.equal(*pair) for pair in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(("step", "stops"), [(9, 10), (11, 12)])
+def test_ctrl_c_lost_the_batch_under_way_and_the_validation_behind_it(tmp_path, step, stops):
+    """It was raised in mid-batch, when the loader had handed the batch out."""
+    whole = fit(tmp_path / "whole", StepSeed(3), enable_checkpointing=False)
+    before = signal.getsignal(signal.SIGINT)
+    stopped_model, last = Dropper(), tmp_path / "last.ckpt"
+    with pytest.raises(SystemExit) as stopped:  # Lightning's, behind KeyboardInterrupt
+        fit(tmp_path, SignalAt(step, signal.SIGINT), StepSeed(3), GracefulStop(), LastCheckpoint(last),
+            model=stopped_model)  # fmt: skip
+    assert isinstance(stopped.value.__context__, KeyboardInterrupt)
+    assert signal.getsignal(signal.SIGINT) == before
+    assert torch.load(last, weights_only=True)["global_step"] == stops
+    resumed = fit(tmp_path, StepSeed(3), GracefulStop(), LastCheckpoint(last), ckpt_path=last)
+    assert resumed.draws == whole.draws[stops:]
+    assert all(torch.equal(*pair) for pair in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert set(stopped_model.validated) | set(resumed.validated) == set(whole.validated)
+
+
+def test_ctrl_c_waits_for_a_step_of_training_alone_and_a_second_one_for_nothing():
+    trainer = SimpleNamespace(world_size=1, training=True)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    try:
+        for training, n in ((True, 2), (False, 1)):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            trainer.training, stop = training, GracefulStop()
+            stop.on_train_start(trainer, None)
+            for _ in range(n - 1):
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        stop.on_train_start(trainer, None)
+        stop.on_train_end(trainer, None)
+        assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as under nohup
+        stop.on_train_start(trainer, None)
+        stop.on_train_end(trainer, None)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+        signal.signal(signal.SIGTERM, before[1])
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_between_accumulated_batches_lost_their_gradients(tmp_path, signum):
+    settings = {"accumulate_grad_batches": 4}  # of six batches: steps of four and of two
+    whole = fit(tmp_path / "whole", StepSeed(3), enable_checkpointing=False, **settings)
+    last = tmp_path / "last.ckpt"
+    with pytest.raises(SystemExit):
+        fit(tmp_path, SignalAt(2, signum), StepSeed(3), GracefulStop(), LastCheckpoint(last), **settings)
+    assert torch.load(last, weights_only=True)["global_step"] == 3
+    resumed = fit(tmp_path, StepSeed(3), GracefulStop(), LastCheckpoint(last), ckpt_path=last, **settings)
+    assert resumed.draws == whole.draws[10:]
+    assert all(torch.equal(*pair) for pair in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_checkpoint_was_written_between_accumulated_batches_before_the_first_step_and_after_resuming(tmp_path):
+    class Kept(LastCheckpoint):
+        def _save(self, trainer: pl.Trainer) -> None:
+            super()._save(trainer)
+            kept.append((trainer.global_step, trainer.fit_loop.epoch_loop.batch_progress.current.ready))
+
+    kept: list[tuple[int, int]] = []
+    last = Kept(tmp_path / "last.ckpt", every_n_steps=1)
+    settings = {"accumulate_grad_batches": 4, "epochs": 1}
+    fit(tmp_path, last, **settings)
+    fit(tmp_path, Kept(tmp_path / "last.ckpt", every_n_steps=1), ckpt_path=last.path, **settings | {"epochs": 2})
+    assert kept == [(1, 4), (2, 6), (2, 6), (3, 4), (4, 6), (4, 6)]
+
+
 def test_several_processes_agree_every_n_steps():
     asked: list[bool] = []
 
@@ -184,7 +255,9 @@ def test_several_processes_agree_every_n_steps():
         return True  # another process was told to stop
 
     strategy = SimpleNamespace(reduce_boolean_decision=reduce)
-    trainer = SimpleNamespace(world_size=2, strategy=strategy, is_last_batch=False, val_check_batch=float("inf"))
+    trainer = SimpleNamespace(
+        world_size=2, strategy=strategy, is_last_batch=False, val_check_batch=float("inf"), accumulate_grad_batches=1
+    )
     stop = GracefulStop(every_n_steps=4)
     for batch_idx in (0, 1, 0):  # counted over epochs, however short they are
         stop.on_train_batch_end(trainer, None, None, None, batch_idx)

@@ -319,7 +319,7 @@ def test_ctrl_c_says_what_is_saved_and_how_to_go_on(
         RunReport, "on_exception", lambda *_: heard.append(signal.getsignal(signal.SIGINT)) or write(*_)
     )
     before, run_dir = signal.getsignal(signal.SIGINT), tmp_path / "my run"
-    ctrl_c("training_step", 3)  # in the second epoch
+    ctrl_c("training_step", 2)  # the first of the second epoch, which is finished
     assert fit(tones, run_dir, "--trainer.logger", "false") == 130
     *_, said = capsys.readouterr().err.splitlines()
     assert (
@@ -337,7 +337,7 @@ def test_ctrl_c_says_what_is_saved_and_how_to_go_on(
 def test_ctrl_c_before_the_first_step_promises_nothing(
     tones: Path, tmp_path: Path, ctrl_c: Callable[[str, int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ctrl_c("training_step", 0)
+    ctrl_c("on_fit_start", 0)
     assert fit(tones, tmp_path / "run", "--trainer.logger", "false") == 130
     assert capsys.readouterr().err.endswith("audiocls: stopped at step 0, nothing was saved yet\n")
 
