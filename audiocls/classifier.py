@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 import audiocls
 from audiocls.augment import Augmentation
@@ -31,7 +30,7 @@ from audiocls.frontends.base import Frontend
 from audiocls.functional import pcm_to_float
 from audiocls.heads.base import Head
 from audiocls.losses import Loss, default_loss, predictions
-from audiocls.metrics import ClipScores, Evaluation, Task, evaluate
+from audiocls.metrics import ClipScores, Evaluation, Mean, Task, evaluate
 from audiocls.misfits import check_weights, class_difference
 from audiocls.optimization import HEAD, build_optimizer, held_parameters, per_level
 from audiocls.schedules import WarmupCosine
@@ -136,8 +135,8 @@ class Classifier(pl.LightningModule):
         self.freeze_steps = per_level("frontend_freeze_steps", frontend_freeze_steps, frontend, default=0)
         self.augment = cast("Sequence[Augmentation]", nn.ModuleList(augment or []))
         self.distill = distill
-        self.train_loss = MeanMetric()
-        self.evaluation_loss = MeanMetric()
+        self.train_loss = Mean()
+        self.evaluation_loss = Mean()
         self.clip_scores = ClipScores(num_classes)
         self.evaluation: Evaluation | None = None
         # of the last validation in training; no buffer, since averaged weights would average it
@@ -223,7 +222,7 @@ class Classifier(pl.LightningModule):
         value = self.loss(logits, target)
         if self.distill is not None:
             value = self.distill(value, logits, heard)
-        self.train_loss.update(value.detach(), len(batch.target))
+        self.train_loss.update(value.detach(), self.loss.batch_weight(target))
         # self.log costs 0.4 ms a name, so it is called only for the steps that a logger would write
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
             self.log("train/loss_step", value.detach())
@@ -244,9 +243,10 @@ class Classifier(pl.LightningModule):
                 x, target = part(x, target)
         return self._classified(x), target, heard
 
-    def running_loss(self) -> float:
-        """Mean training loss of the epoch so far on this process, nan before its first batch; waits for the device."""
-        return float(self.train_loss.mean_value / self.train_loss.weight)  # `compute` would wait for all processes
+    def running_loss(self) -> float | None:
+        """Mean training loss of the epoch so far on this process, None before its first batch; waits for the device."""
+        so_far = self.train_loss  # whose `compute` would wait for all processes
+        return float(so_far.total / so_far.weight) if so_far.weight else None
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Hold the levels of the front-end that stand still at first.
@@ -294,10 +294,11 @@ class Classifier(pl.LightningModule):
         built before the checkpoint is restored loses its place in the epoch (Lightning 2.6.6).
         """
         trainer = self.trainer
-        if trainer.max_steps > 0:
-            return trainer.max_steps
+        most = trainer.max_steps if trainer.max_steps > 0 else None
         datamodule = getattr(trainer, "datamodule", None)
         if datamodule is None or not trainer.max_epochs or trainer.max_epochs < 0:
+            if most is not None:
+                return most
             raise ValueError(
                 "WarmupCosine needs the length of the run: set trainer.max_epochs or trainer.max_steps and fit with a "
                 "data module, or give it total_steps"
@@ -305,7 +306,8 @@ class Classifier(pl.LightningModule):
         batches = datamodule.batches_per_epoch(world_size=trainer.world_size)
         limit = trainer.limit_train_batches
         batches = int(batches * limit) if isinstance(limit, float) else min(batches, limit)
-        return trainer.max_epochs * -(-batches // trainer.accumulate_grad_batches)
+        steps = trainer.max_epochs * -(-batches // trainer.accumulate_grad_batches)
+        return steps if most is None else min(steps, most)
 
     # --- validation and test ---
 
@@ -319,7 +321,7 @@ class Classifier(pl.LightningModule):
 
     def _score(self, batch: Batch) -> None:
         logits = self(batch.waveform)
-        self.evaluation_loss.update(self.loss(logits, batch.target), len(batch.target))
+        self.evaluation_loss.update(self.loss(logits, batch.target), self.loss.batch_weight(batch.target))
         self.clip_scores.update(batch.clip, predictions(logits, task=self.task), batch.target)
 
     def on_validation_epoch_end(self) -> None:

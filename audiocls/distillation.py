@@ -24,11 +24,10 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from audiocls.augment import Augmentation
 from audiocls.functional import pcm_to_float
-from audiocls.metrics import Task
+from audiocls.metrics import Mean, Task
 from audiocls.misfits import class_difference
 from audiocls.runs import CHECKPOINTS, read_checkpoint
 
@@ -97,8 +96,8 @@ class Distillation(nn.Module):
             raise ValueError(f"temperature must be above 0, got {temperature}")
         self.weight, self.temperature = weight, temperature
         self.record: list[dict[str, str]] = []
-        self.task_loss = MeanMetric(nan_strategy="disable")  # which would wait for the device
-        self.distill_loss = MeanMetric(nan_strategy="disable")
+        self.task_loss = Mean()
+        self.distill_loss = Mean()
         self._task: Task = "multiclass"
         self._sample_rate = 0
         # in lists, which torch does not look into: no parameter, no weight of the student's, no training mode

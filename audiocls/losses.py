@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from audiocls.metrics import Task
 
+TINY = torch.finfo(torch.float32).tiny  # a power below 1 has an infinite slope at 0, and times 0 that is nan
+
 
 class Loss(nn.Module):
     """Logits (batch, num_classes) and targets to a scalar."""
@@ -43,11 +45,16 @@ class Loss(nn.Module):
                 f"{name} is a loss for {' or '.join(self.tasks)}, and the data's task is {task}: set model.loss to "
                 f"{' or '.join(fitting)}, or leave it out"
             )
-        if self.weights is not None and len(self.weights) not in (1, num_classes):
+        counts = (1, num_classes) if task == "multilabel" else (num_classes,)
+        if self.weights is not None and len(self.weights) not in counts:
             raise ValueError(
                 f"{name} was given {len(self.weights)} weights for {num_classes} classes: give one for each, in the "
                 f"order of the class names"
             )
+
+    def batch_weight(self, target: Tensor) -> Tensor | float:
+        """What the loss of a batch counts for in a mean over batches, so that it does not matter how they are cut."""
+        return len(target)
 
 
 class CrossEntropy(Loss):
@@ -76,6 +83,10 @@ class CrossEntropy(Loss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Target: class indices (batch,), or shares of classes (batch, num_classes)."""
         return F.cross_entropy(logits.float(), target, self.weights, label_smoothing=self.label_smoothing)
+
+    def batch_weight(self, target: Tensor) -> Tensor | float:
+        """The weights of the clips' classes where the mean over the batch is by them, else the clips."""
+        return len(target) if self.weights is None or target.ndim > 1 else self.weights[target].sum()
 
 
 class BinaryCrossEntropy(Loss):
@@ -127,7 +138,7 @@ class Focal(Loss):
         entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         probability = logits.sigmoid()
         missed = probability * (1 - target) + (1 - probability) * target
-        focal = entropy * missed**self.gamma
+        focal = entropy * missed.clamp(min=TINY) ** self.gamma
         if self.alpha is not None:
             focal = focal * (self.alpha * target + (1 - self.alpha) * (1 - target))
         return focal.mean()
@@ -159,10 +170,10 @@ class Asymmetric(Loss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Target: (batch, num_classes) in [0, 1]."""
         logits, target = logits.float(), target.float()
-        probability = logits.sigmoid()
-        heard = (probability - self.margin).clamp(min=0)
-        positive = (1 - probability) ** self.gamma_positive * F.logsigmoid(logits)
-        negative = heard**self.gamma_negative * torch.log1p(-heard.clamp(max=1 - 1e-7))
+        missed = (-logits).sigmoid()  # 1 - p would be 0 from p = 1 - 6e-8 on, and a negative heard so surely no loss
+        heard = (logits.sigmoid() - self.margin).clamp(min=TINY)
+        positive = missed.clamp(min=TINY) ** self.gamma_positive * F.logsigmoid(logits)
+        negative = heard**self.gamma_negative * (missed + self.margin).clamp(min=TINY, max=1).log()
         return -(target * positive + (1 - target) * negative).mean()
 
 

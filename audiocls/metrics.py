@@ -11,6 +11,8 @@ arXiv:2006.00751; the binary curves themselves are torchmetrics'.
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -27,6 +29,8 @@ from torchmetrics.functional.classification import (
 from torchmetrics.utilities import dim_zero_cat
 
 Task = Literal["multiclass", "multilabel", "regression"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,32 @@ class ClipScores(Metric):
         return clip, (summed / windows[:, None]).float(), target
 
 
+class Mean(Metric):
+    """Weighted mean of numbers, such as the losses of batches, over any number of processes; a nan stays one.
+
+    torchmetrics' own leaves a nan out, for which it waits for the device, or it leaves the weights out (1.9.0,
+    `nan_strategy="disable"`).
+    """
+
+    full_state_update = False
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "weight"):
+            self.add_state(name, default=torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, weight: Tensor | float) -> None:
+        """Add a number, which counts `weight` times."""
+        self.total += value * weight
+        self.weight += weight
+
+    def compute(self) -> Tensor:
+        """The mean, nan before the first number."""
+        return self.total / self.weight
+
+
 def _sum_by_clip(clip: Tensor, value: Tensor, windows: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rows of one clip become one row: (clip, summed value, summed windows, the clip's target), ascending by clip."""
     unique, position = torch.unique(clip, return_inverse=True)
@@ -150,7 +180,8 @@ def evaluate(
         recalls) and "f1_macro" for multiclass; "auroc_macro", "auroc_micro", "average_precision_macro",
         "average_precision_micro" and "classes_scored" for multiclass and multilabel, one class against the rest;
         "f1_macro" and "f1_micro" at the thresholds for multilabel; "r2_mean", "pearson_mean", "rmse_mean" and
-        "targets_scored" for regression.
+        "targets_scored" for regression. Where a clip's prediction is nan, every score is: what such a clip counts for
+        would be made up.
 
     >>> prediction = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
     >>> target = torch.tensor([0, 1, 1])
@@ -159,8 +190,18 @@ def evaluate(
     (0.667, 1.0)
     """
     clip, prediction, target = clip.cpu(), prediction.float().cpu(), target.cpu()
-    names = list(class_names)
+    done = _evaluated(clip, prediction, target, list(class_names), task, thresholds)
+    if lost := int(prediction.isnan().any(1).sum()):
+        log.warning("the predictions of %d of %d clips are nan, and so are all scores", lost, len(clip))
+        return _unscored(done)
+    return done
+
+
+def _evaluated(
+    clip: Tensor, prediction: Tensor, target: Tensor, names: list[str], task: Task, thresholds: Tensor | None
+) -> Evaluation:
     if task == "regression":
+        target = target.float()  # in float64 equal numbers add up exactly, so that a constant target is known as one
         each_once = torch.ones(len(clip), 1, dtype=torch.float64)
         scalars, per_class = _of_one(distance_scores(prediction.double(), target.double(), each_once))
         per_class = {"support": [float(len(target))] * len(names)} | per_class
@@ -174,6 +215,16 @@ def evaluate(
     if task == "multiclass":
         return replace(seen, scalars=scalars | ranking_scalars, per_class=ranking_classes | per_class)
     return replace(seen, scalars=ranking_scalars | scalars, per_class=ranking_classes | known | per_class)
+
+
+def _unscored(evaluation: Evaluation) -> Evaluation:
+    """The same with nan for every score; what is counted or was chosen before stays."""
+    kept = ("support", "threshold")
+    return replace(
+        evaluation,
+        scalars={k: v if k.endswith("_scored") else math.nan for k, v in evaluation.scalars.items()},
+        per_class={k: v if k in kept else [math.nan] * len(v) for k, v in evaluation.per_class.items()},
+    )
 
 
 def score_names(task: Task) -> list[str]:

@@ -266,6 +266,18 @@ def test_the_teacher_hears_what_the_student_hears(teacher: Path, mix: Mixup | No
     assert value.item() == pytest.approx(0.1 * terms["task"].item() + 0.9 * terms["distill"].item(), rel=1e-6)
 
 
+def test_the_terms_of_the_loss_are_means_of_clips_not_of_batches(teacher: Path) -> None:
+    """The last batch of an epoch, which may be of a single clip, counted as much as a full one."""
+    student = pupil(distill=Distillation(str(teacher)))
+    student.setup("fit")
+    distillation = cast(Distillation, student.distill)
+    waveform = torch.cat([tone(300.0), tone(1500.0), tone(700.0)])
+    logits = torch.zeros(3, 3)
+    for n, value in ((3, 1.0), (1, 5.0)):
+        distillation(torch.tensor(value), logits[:n], waveform[:n])
+    assert distillation.terms()["task"] == 2
+
+
 # --- what does not fit ---
 
 

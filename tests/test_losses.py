@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import log_loss
 
 from audiocls.losses import Asymmetric, BinaryCrossEntropy, CrossEntropy, Focal, Huber, Loss, default_loss, predictions
+from audiocls.metrics import Mean
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 1.0]])
 CLASSES = torch.tensor([0, 2])
@@ -49,13 +51,44 @@ def test_without_a_focus_both_are_binary_cross_entropy() -> None:
     torch.testing.assert_close(Asymmetric(gamma_positive=0, gamma_negative=0, margin=0)(LOGITS, LABELS), plain)
 
 
+def test_a_negative_heard_for_sure_was_never_unlearnt_without_a_margin() -> None:
+    """From a logit of 17 on, 1 - p was 0 in float32, and the loss stood still at 16."""
+    logits = torch.tensor([[20.0, 80.0]], requires_grad=True)
+    value = Asymmetric(gamma_positive=0, gamma_negative=0, margin=0)(logits, torch.zeros(1, 2))
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.item() == pytest.approx(50)
+    assert gradient.tolist() == [[0.5, 0.5]]
+
+
+def test_a_weighted_loss_of_all_clips_depended_on_how_batches_were_cut() -> None:
+    """Each batch is a mean by the weights in it, and those means were taken by the number of clips."""
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn(40, 3, generator=generator), torch.randint(3, (40,), generator=generator)
+    loss = CrossEntropy(class_weights=[1.0, 5.0, 20.0])
+    weights = torch.tensor([1.0, 5.0, 20.0])[target]
+    expected = log_loss(target, logits.double().softmax(1), sample_weight=weights)
+    for size in (3, 7, 40):
+        mean = Mean()
+        for part in torch.arange(40).split(size):
+            mean.update(loss(logits[part], target[part]), loss.batch_weight(target[part]))
+        assert mean.compute().item() == pytest.approx(expected, rel=1e-5)  # float32
+    assert loss.batch_weight(F.one_hot(target, 3).float()) == CrossEntropy().batch_weight(target) == 40
+
+
 def test_huber_is_squared_near_and_absolute_far() -> None:
     near = Huber()(torch.tensor([[0.5]]), torch.tensor([[0.0]]))
     far = Huber()(torch.tensor([[5.0]]), torch.tensor([[0.0]]))
     assert (near.item(), far.item()) == (0.125, 4.5)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(label_smoothing=0.1), BinaryCrossEntropy(), Focal(), Asymmetric()])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        *(CrossEntropy(label_smoothing=0.1), BinaryCrossEntropy(), Focal(), Asymmetric()),
+        # a power below 1 has an infinite slope at 0: the gradient was nan from a logit of 17 on
+        *(Focal(gamma=0.5), Asymmetric(gamma_positive=0.5), Asymmetric(gamma_negative=0.5, margin=0.0)),
+    ],
+)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_losses_and_gradients_are_finite_at_the_ends_of_half_precision(loss: Loss, dtype: torch.dtype) -> None:
     logits = torch.tensor([[60000.0, -60000.0], [0.0, 0.0]], dtype=dtype, requires_grad=True)
@@ -100,4 +133,7 @@ def test_a_loss_of_another_task_or_number_of_classes_is_refused() -> None:
         Focal().check(3, task="multiclass")
     with pytest.raises(ValueError, match="was given 2 weights for 3 classes: give one for each"):
         CrossEntropy(class_weights=[1.0, 2.0]).check(3, task="multiclass")
+    with pytest.raises(ValueError, match="was given 1 weights for 3 classes"):  # torch's refusal was a traceback
+        CrossEntropy(class_weights=[2.0]).check(3, task="multiclass")
+    BinaryCrossEntropy(pos_weight=[2.0]).check(3, task="multilabel")
     default_loss("regression").check(2, task="regression")

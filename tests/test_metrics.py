@@ -1,5 +1,7 @@
 """Clip scores over any batching and number of processes, against scikit-learn."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from sklearn.metrics import (
     root_mean_squared_error,
 )
 
-from audiocls.metrics import ClipScores, evaluate
+from audiocls.metrics import ClipScores, Mean, Task, evaluate
 
 
 def windows(n_clips: int = 20, n_classes: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -139,3 +141,39 @@ def test_a_target_that_never_changes_is_left_out_of_the_means() -> None:
     assert done.scalars["targets_scored"] == 1
     assert done.scalars["r2_mean"] == pytest.approx(done.per_class["r2"][1])
     assert done.scalars["rmse_mean"] == pytest.approx(0.1, abs=1e-6)
+
+
+def test_constant_numbers_in_float64_had_an_endless_r2() -> None:
+    """The mean of seven times 0.1 is not 0.1 to the last digit: R² was -4e33, and it was counted."""
+    target = torch.full((7, 1), 0.1, dtype=torch.float64)
+    done = evaluate(torch.arange(7), torch.rand(7, 1), target, class_names=["still"], task="regression")
+    assert np.isnan([done.scalars["r2_mean"], done.scalars["pearson_mean"]]).all()
+    assert done.scalars["targets_scored"] == 0
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel", "regression"])
+def test_a_clip_whose_prediction_is_nan_counted_as_one_of_the_first_class(
+    task: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A diverged model had the accuracy of always saying the first class, and an AUROC by the order of the clips."""
+    prediction = torch.rand(6, 3)
+    prediction[2] = torch.nan
+    target = torch.arange(6) % 3 if task == "multiclass" else torch.eye(3).repeat(2, 1)
+    done = evaluate(torch.arange(6), prediction, target, class_names=["a", "b", "c"], task=task)
+    (counted,) = (name for name in done.scalars if name.endswith("_scored"))
+    assert done.scalars.pop(counted) == 3
+    assert all(map(math.isnan, done.scalars.values()))
+    assert done.per_class.pop("support") == [6 if task == "regression" else 2] * 3
+    done.per_class.pop("threshold", None)
+    assert np.isnan(list(done.per_class.values())).all()
+    assert caplog.messages == ["the predictions of 1 of 6 clips are nan, and so are all scores"]
+
+
+def test_the_mean_of_losses_counts_clips_and_keeps_a_nan() -> None:
+    """torchmetrics' leaves out a nan, or else the weights."""
+    mean = Mean()
+    mean.update(torch.tensor(1.0), 3)
+    mean.update(torch.tensor(5.0), torch.tensor(1.0))
+    assert mean.compute() == 2
+    mean.update(torch.tensor(torch.nan), 3)
+    assert mean.compute().isnan()
