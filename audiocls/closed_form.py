@@ -52,8 +52,10 @@ def linear_discriminants(counts: Tensor, sums: Tensor, products: Tensor, *, shri
     check_shrinkage(shrinkage)
     counts, sums, products = counts.double(), sums.double(), products.double()
     n, means, mean = counts.sum(), sums / counts[:, None], sums.sum(0) / counts.sum()
-    scale = (products.diagonal() / n - mean**2).clamp(min=0).sqrt()
-    scale = torch.where(scale > 0, scale, 1.0)  # a feature that never changes says nothing, whatever its unit
+    power = products.diagonal() / n
+    variance = power - mean**2
+    # a feature that never changes says nothing, whatever its unit; what is left of it are the sums' rounding errors
+    scale = torch.where(variance > n * torch.finfo(n.dtype).eps * power, variance, 1.0).sqrt()
     within = (products - (counts[:, None] * means).T @ means) / n / scale[:, None] / scale
     spread = within.diagonal().mean()
     if not spread > 0:

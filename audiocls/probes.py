@@ -217,8 +217,8 @@ def _fit_fold(
     with threadpool_limits(limits=1):  # there is a process for each core already
         for row, settings in zip(scores, probe.settings, strict=True):
             for column, (train, test) in enumerate(pairs):
-                model = _fitted(probe, settings, features[train], target[train])
-                n_stopped += bool(getattr(model["classifier"], "fit_status_", False))
+                model, stopped = _fitted(probe, settings, features[train], target[train])
+                n_stopped += stopped
                 told = model.predict(features[test])
                 row[column] = _score(probe.task, target[test], told)
             predictions.append(told)  # of the last pair, the fold itself
@@ -226,12 +226,14 @@ def _fit_fold(
     return inner, scores[:, -1], np.stack(predictions), n_stopped
 
 
-def _fitted(probe: Probe, settings: Settings, features: Matrix, target: NDArray[Any]) -> Any:
+def _fitted(probe: Probe, settings: Settings, features: Matrix, target: NDArray[Any]) -> tuple[Any, bool]:
+    """A fitted pipeline, and whether its fit was ended before it had converged."""
     model: Any = clone(probe.pipeline)
     model.set_params(**{name: clone(value, safe=False) for name, value in settings.items()})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # they are counted
-        return model.fit(features, target)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        model.fit(features, target)
+    return model, any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
 
 def _score(task: Task, target: NDArray[Any], prediction: NDArray[Any]) -> float:

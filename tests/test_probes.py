@@ -122,6 +122,15 @@ def test_fits_that_do_not_end_are_ended_and_counted(
     assert f"{fitted['x'].n_stopped} fits were ended before they had converged" in caplog.text
 
 
+def test_logistic_regressions_that_had_not_converged_were_not_counted() -> None:
+    clips = table()
+    probe = make_probe("logistic", "multiclass")
+    probe.pipeline.set_params(classifier__max_iter=1)
+    features, target = numbers(clips)
+    folds = make_folds(clips, task="multiclass", n_inner=None)
+    assert fit_all(probe, {"x": features}, target, folds)["x"].n_stopped == len(folds) * len(probes.LOGISTIC_C)
+
+
 @pytest.mark.parametrize(
     ("name", "task", "message"),
     [
