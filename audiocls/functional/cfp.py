@@ -204,9 +204,9 @@ def check_exponents(exponents: Sequence[float]) -> None:
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:
-    """Positive values to a power; zero, with gradient zero, for the others."""
-    positive = values > 0
-    return torch.where(positive, torch.where(positive, values, 1.0).pow(exponent), 0.0)
+    """Positive values to a power; zero, with gradient zero, for zero and negative ones."""
+    silent = values <= 0  # which nan is not: it stays nan
+    return torch.where(silent, 0.0, torch.where(silent, 1.0, values).pow(exponent))
 
 
 def _edges(f_min: float, f_max: float, bins_per_octave: int) -> Tensor:

@@ -30,7 +30,7 @@ class Kept(Generic[Made]):
         """What is made of a tensor as it is now."""
         if tensor.is_inference():
             return self._make(tensor, *given)
-        version = tensor._version
-        if self._made is None or self._made[0] is not tensor or self._made[1] != version:
-            self._made = tensor, version, self._make(tensor, *given)
-        return self._made[2]
+        version, made = tensor._version, self._made  # read once: another thread may replace it at any time
+        if made is None or made[0] is not tensor or made[1] != version:
+            made = self._made = tensor, version, self._make(tensor, *given)
+        return made[2]

@@ -99,6 +99,6 @@ def magnitude(power: Tensor) -> Tensor:
     >>> magnitude(power).sum().backward(); power.grad
     tensor([0.0000, 0.2500])
     """
-    positive = power > 0
+    silent = power == 0  # which nan is not: it stays nan
     # The inner choice keeps the root away from zero: the outer one alone would multiply an infinite gradient by zero.
-    return torch.where(positive, torch.where(positive, power, 1.0).sqrt(), 0.0)
+    return torch.where(silent, 0.0, torch.where(silent, 1.0, power).sqrt())

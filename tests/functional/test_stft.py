@@ -148,6 +148,10 @@ def test_power_and_magnitude_equal_abs() -> None:
     torch.testing.assert_close(functional.magnitude(power), spectrum.abs(), rtol=5e-7, atol=0)
 
 
+def test_magnitude_of_nan_is_nan_and_not_silence() -> None:
+    assert functional.magnitude(torch.tensor([torch.nan, 4.0]))[0].isnan()
+
+
 @pytest.mark.parametrize("measure", [lambda power: power, functional.magnitude], ids=["power", "magnitude"])
 def test_gradient_is_finite_on_silence(measure: Callable[[Tensor], Tensor]) -> None:
     waveform = torch.zeros(1, 2000, requires_grad=True)
