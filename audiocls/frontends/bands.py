@@ -3,7 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from audiocls.frontends.held import held, ratio
 from audiocls.functional import MelScale, check_filterbank, hz_to_mel, mel_to_hz
+
+_FURTHEST = 10.0  # gaps in the ratio e^20 still leave centres apart in float64
 
 
 class Bands(nn.Module):
@@ -12,7 +15,7 @@ class Bands(nn.Module):
     Learnt are the gaps between centres and the widths, as logarithms of ratios to the even spacing in mel: a step of an
     optimiser means the same in every octave. Gaps are positive and fill the range, so centres stay sorted and between
     `f_min` and `f_max`. Neither side of a band becomes narrower than `narrowest`, or than half of what the even spacing
-    gives it where its centre is, if that is less.
+    gives it where its centre is, if that is less; nor wider than half the sample rate, where all is heard alike.
 
     Args:
         sample_rate: of the waveforms, in Hz.
@@ -52,7 +55,7 @@ class Bands(nn.Module):
         low, high = hz_to_mel(torch.tensor([f_min, f_max], dtype=torch.float64), mel_scale=mel_scale).tolist()
         self.low_mel, self.span_mel = low, high - low
         self.mel_scale: MelScale = mel_scale
-        self.narrowest = narrowest
+        self.narrowest, self.widest = narrowest, sample_rate / 2
         _hold(self, "log_gap", torch.zeros(n_bins + 1, dtype=torch.float32), learnable=learnable_centers)
         _hold(self, "log_width", torch.zeros(n_bins, dtype=torch.float32), learnable=learnable_widths)
 
@@ -65,12 +68,13 @@ class Bands(nn.Module):
         return self._edges(torch.zeros_like(self.log_gap), torch.zeros_like(self.log_width))
 
     def _edges(self, log_gap: Tensor, log_width: Tensor) -> Tensor:
-        center = self.low_mel + self.span_mel * torch.softmax(log_gap.double(), dim=0).cumsum(0)[:-1]
+        log_gap = held(log_gap.double(), low=-_FURTHEST, high=_FURTHEST)
+        center = self.low_mel + self.span_mel * torch.softmax(log_gap, dim=0).cumsum(0)[:-1]
         step = self.span_mel / len(log_gap)
         even = mel_to_hz(torch.stack([center - step, center, center + step]), mel_scale=self.mel_scale)
         side = even.diff(dim=0)
         floor = (0.5 * side).clamp(max=self.narrowest)
-        below, above = floor + (side - floor) * log_width.double().exp()
+        below, above = held(floor + (side - floor) * ratio(log_width.double()), high=self.widest)
         return torch.stack([even[1] - below, even[1], even[1] + above])
 
     def extra_repr(self) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from audiocls import functional
 from audiocls.frontends.eager import has_hooks, is_eager_on_cpu, is_plain
+from audiocls.frontends.held import ratio
 
 _SMALLEST = torch.finfo(torch.float32).tiny  # of normal numbers
 
@@ -253,7 +254,7 @@ class PositivePerBin(nn.Module):
 
     def forward(self) -> float | Tensor:
         """The number, or one a bin, shape (n_bins,), where they are learnt."""
-        return self.start if self.log_ratio is None else self.start * self.log_ratio.exp()
+        return self.start if self.log_ratio is None else self.start * ratio(self.log_ratio)
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""
@@ -288,7 +289,7 @@ class SharePerBin(nn.Module):
         """The share, or one a bin, shape (n_bins,), float64, where they are learnt."""
         if self.log_ratio is None:
             return self.start
-        return -torch.expm1(math.log1p(-self.start) * self.log_ratio.double().exp())
+        return -torch.expm1(math.log1p(-self.start) * ratio(self.log_ratio.double()))
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""

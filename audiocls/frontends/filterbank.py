@@ -1,12 +1,11 @@
 """The filterbank stage: a non-negative matrix over the bins of a transform, fixed or learnt entry by entry."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiocls import functional
+from audiocls.frontends.held import held
 from audiocls.functional.kept import Kept
 
 
@@ -61,8 +60,7 @@ class Filterbank(nn.Module):
         """The filterbank now, shape (n_bins, n_freqs), non-negative."""
         if self.relative_weight is None:
             return self.start
-        projected: Any = _NonNegative.apply(self.relative_weight)
-        return self.scale * projected
+        return self.scale * held(self.relative_weight, low=0.0)
 
     def forward(self, power: Tensor) -> Tensor:
         """Power (..., n_freqs, frames) to energies (..., n_bins, frames)."""
@@ -73,21 +71,3 @@ class Filterbank(nn.Module):
         """The settings, for `print(frontend)`."""
         n_bins, n_freqs = self.start.shape
         return f"n_bins={n_bins}, n_freqs={n_freqs}, learnable={self.relative_weight is not None}"
-
-
-class _NonNegative(torch.autograd.Function):
-    """max(weight, 0), whose gradient is kept where the weight is positive or the step would raise it."""
-
-    @staticmethod
-    def forward(weight: Tensor) -> Tensor:
-        return weight.clamp(min=0.0)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        (weight,) = ctx.saved_tensors
-        (grad,) = grad_outputs
-        return torch.where((weight > 0) | (grad < 0), grad, 0.0)

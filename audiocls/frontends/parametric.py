@@ -14,6 +14,7 @@ from audiocls import functional
 from audiocls.frontends.bands import Bands
 from audiocls.frontends.compression import Compression, Log
 from audiocls.frontends.filterbank import Filterbank
+from audiocls.frontends.held import ratio
 from audiocls.frontends.normalization import BatchNormBins, Normalization
 from audiocls.frontends.spectral import SpectralFrontend
 from audiocls.frontends.spectrum import Spectrum
@@ -148,7 +149,7 @@ class ParametricFilterbank(Filterbank):
         responses = functional.band_responses(
             self.edges(), sample_rate=self.sample_rate, n_fft=self.n_fft, shape=self.shape, norm=self.norm
         )
-        return responses if self.log_gain is None else responses * self.log_gain.exp().unsqueeze(-1)
+        return responses if self.log_gain is None else responses * ratio(self.log_gain).unsqueeze(-1)
 
     def extra_repr(self) -> str:
         """The settings, for `print(frontend)`."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from audiocls import functional
 from audiocls.frontends.bands import Bands
 from audiocls.frontends.compression import Compression, Log
+from audiocls.frontends.held import held
 from audiocls.frontends.normalization import BatchNormBins, Normalization
 from audiocls.frontends.time_domain import FilteredWaveform, Group, samples
 from audiocls.functional import MelScale
@@ -90,5 +91,6 @@ class SincNet(FilteredWaveform):
     def filters(self, edges: Tensor, length: int) -> Tensor:
         """Band-pass filters, shape (n_bands, 1, length)."""
         lower, center, upper = edges
-        low, high = 0.5 * (lower + center), (0.5 * (center + upper)).clamp(max=torch.pi)
+        # A frequency below zero would be heard twice: it is the positive one.
+        low, high = held(0.5 * (lower + center), low=0.0), held(0.5 * (center + upper), high=torch.pi)
         return functional.windowed_sinc(low, high, length=length)

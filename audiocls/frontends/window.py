@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from audiocls import functional
+from audiocls.frontends.held import held, ratio
 from audiocls.functional import WindowSpec
 
 LearnableWindow = bool | Literal["length"]
@@ -19,7 +20,7 @@ class Window(nn.Module):
         win_length: in samples, at the start.
         n_fft: length of the frame, in samples: as long as the window can become.
         learnable: true learns every sample; "length" learns how long a Hann window is, as the logarithm of its ratio to
-            the start, and cuts off what reaches beyond the frame.
+            the start, at least 2 samples, and cuts off what reaches beyond the frame.
     Raises:
         ValueError: if `name`, `win_length` or `learnable` is out of range, or the length of another than a Hann window
             is to be learnt.
@@ -51,7 +52,8 @@ class Window(nn.Module):
             return self.samples
         if self.log_ratio is not None:
             middle = (self.n_fft - self.win_length) // 2 + self.win_length / 2
-            return functional.stretched_hann(self.win_length * self.log_ratio.exp(), self.n_fft, middle=middle)
+            win_length = held(self.win_length * ratio(self.log_ratio), low=2.0)  # a shorter one may hold no sample
+            return functional.stretched_hann(win_length, self.n_fft, middle=middle)
         return self.start
 
     def extra_repr(self) -> str:

@@ -189,6 +189,28 @@ def test_gradients_are_finite_on_silence(build: Callable[[], Frontend], shape: t
 
 
 @every_frontend
+@pytest.mark.parametrize("recording", [False, True], ids=["as it is", "with gradients"])
+def test_nan_is_refused_and_not_heard_as_silence(build: Callable[[], Frontend], recording: bool) -> None:
+    waveform = signal(2, 1, 4000)
+    waveform[1, 0, 77] = torch.nan
+    with pytest.raises(ValueError, match=r"waveform must be finite, got nan or infinity in clips \[1\] of the batch"):
+        build().eval()(waveform.requires_grad_(recording))
+
+
+@every_frontend
+def test_parameters_thrown_far_out_leave_finite_numbers_and_gradients(build: Callable[[], Frontend]) -> None:
+    frontend = build()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in frontend.parameters():
+            parameter.copy_(1000.0 * torch.randn(parameter.shape, generator=generator).sign())
+    spectrogram = frontend(signal(2, 1, 4000))
+    assert spectrogram.isfinite().all()
+    spectrogram.square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in frontend.parameters())
+
+
+@every_frontend
 def test_training_reaches_every_parameter(build: Callable[[], Frontend]) -> None:
     frontend = build()
     before = {name: parameter.detach().clone() for name, parameter in frontend.named_parameters()}

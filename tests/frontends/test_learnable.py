@@ -19,6 +19,8 @@ from audiocls.frontends import (
     SincNet,
 )
 from audiocls.frontends.bands import Bands
+from audiocls.frontends.compression import PositivePerBin
+from audiocls.frontends.window import Window
 
 SAMPLE_RATE = 16000
 
@@ -102,10 +104,10 @@ def test_bands_stay_sorted_and_wide_enough_whatever_is_learnt() -> None:
     bands = Bands(
         SAMPLE_RATE, 40, f_min=50.0, mel_scale="slaney", narrowest=31.25, learnable_centers=True, learnable_widths=True
     )
-    for seed in range(5):
+    for seed, size in enumerate((5, 5, 5, 1000, 1000)):
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            bands.log_gap.copy_(5 * torch.randn(41, generator=generator))
+            bands.log_gap.copy_(size * torch.randn(41, generator=generator))
             bands.log_width.copy_(20 * torch.randn(40, generator=generator) - 10)
         lower, center, upper = bands()
         assert (center.diff() > 0).all()
@@ -130,6 +132,39 @@ def test_large_steps_leave_finite_numbers_and_gradients(kind: type) -> None:
         optimizer.step()
     assert frontend(torch.zeros(1, 1, 2000)).isfinite().all()
     assert frontend.filterbanks()["now"].isfinite().all()
+
+
+@pytest.mark.parametrize("width", [2.0, 4.0, 6.0])
+@filtering
+def test_bands_that_grow_wide_amplify_nothing(build: Callable[[], Frontend], width: float) -> None:
+    frontend = build()
+    most = 1.1 * float(frontend.filterbanks()["now"].max())  # a tenth for the ripple of a filter that is cut off
+    with torch.no_grad():
+        frontend.filterbank.log_width.fill_(width)
+    # the cosine and the sine of a Gabor filter that hears negative frequencies too are each heard in full: twice
+    assert float(frontend.filterbanks()["now"].max()) < (most if isinstance(frontend, SincNet) else 2 * most)
+
+
+@pytest.mark.parametrize("away", [-1000.0, 1000.0])
+def test_numbers_thrown_far_out_wait_for_a_step_that_leads_back(away: float) -> None:
+    offset = PositivePerBin(2, 1e-6, learnable=True)
+    assert offset.log_ratio is not None
+    with torch.no_grad():
+        offset.log_ratio.fill_(away)
+    (offset() * torch.tensor([1.0, -1.0])).sum().backward()
+    onwards, back = (0, 1) if away < 0 else (1, 0)
+    assert offset.log_ratio.grad is not None
+    assert offset.log_ratio.grad[onwards] == 0
+    assert away * offset.log_ratio.grad[back] > 0  # a step goes against the gradient
+
+
+@pytest.mark.parametrize("win_length", [400, 401])
+def test_window_that_shrinks_to_nothing_still_hears(win_length: int) -> None:
+    window = Window("hann", win_length, n_fft=512, learnable="length")
+    assert window.log_ratio is not None
+    with torch.no_grad():
+        window.log_ratio.fill_(-50.0)
+    assert window().sum() == 1.0
 
 
 def test_evaluation_uses_what_is_learnt() -> None:

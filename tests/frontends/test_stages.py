@@ -51,6 +51,20 @@ def test_gradient_pushes_no_weight_below_zero_and_lifts_those_that_are_there() -
     assert filterbank.relative_weight.grad.tolist() == [[0.0, 1.0, -1.0, -1.0]]
 
 
+def test_gradients_of_single_clips_by_vmap() -> None:
+    filterbank = Filterbank(torch.rand(3, 4), learnable=True)
+    power = torch.rand(5, 1, 4, 2)
+
+    def loss(parameters: dict[str, torch.Tensor], clip: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(filterbank, parameters, (clip,)).square().sum()
+
+    parameters = dict(filterbank.named_parameters())
+    gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, power)["relative_weight"]
+    for clip, gradient in zip(power, gradients, strict=True):
+        expected = torch.func.grad(loss)(parameters, clip)["relative_weight"]
+        torch.testing.assert_close(gradient, expected)
+
+
 def test_empty_filter_can_be_learnt() -> None:
     filterbank = Filterbank(torch.zeros(1, 4), learnable=True)
     assert torch.equal(filterbank.weight, torch.zeros(1, 4))
