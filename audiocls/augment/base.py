@@ -9,6 +9,8 @@ resumed. Random crops are left out: the loader draws them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 import torch
@@ -22,7 +24,7 @@ Stage = Literal["waveform", "spectrogram"]
 class Augmentation(nn.Module, ABC):
     """Changes some clips of a batch, each by its own draw.
 
-    Autocast is off inside, so that float32 stays float32.
+    Autocast is off inside and draws are float32, whatever the precision of the training.
 
     Args:
         probability: with which a clip is changed, in [0, 1].
@@ -71,8 +73,8 @@ class Augmentation(nn.Module, ABC):
         """
         if not self.training:
             return x, target
-        chosen = torch.rand(len(x), device=x.device) < self.probability
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False), _float32_by_default():
+            chosen = torch.rand(len(x), device=x.device) < self.probability
             return self.augment(x, target, chosen)
 
     @abstractmethod
@@ -103,7 +105,7 @@ def uniform(low: float, high: float, like: Tensor) -> Tensor:
 
 def beta_shares(alpha: float, like: Tensor) -> Tensor:
     """A share for each clip of a batch, shape (batch,), float32, from the beta distribution with both numbers alpha."""
-    both = torch.tensor(alpha, dtype=torch.float32, device=like.device)  # torch draws it in no half precision
+    both = torch.tensor(alpha, device=like.device)
     return torch.distributions.Beta(both, both, validate_args=False).sample((len(like),))
 
 
@@ -133,3 +135,14 @@ def check_range(name: str, low: float, high: float) -> None:
     """
     if not low <= high:
         raise ValueError(f"min_{name} must be at most max_{name}, got {low} and {high}")
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    """What is made inside is float32. Lightning makes it of half or double precision in a step of such a training."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

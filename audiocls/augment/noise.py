@@ -7,6 +7,7 @@ from torch import Tensor
 
 from audiocls.augment.base import check_range, db_to_amplitude, each, uniform
 from audiocls.augment.recordings import Recordings, RecordingsAugmentation, matched_channels
+from audiocls.functional import magnitude
 
 
 class BackgroundNoise(RecordingsAugmentation):
@@ -48,7 +49,7 @@ class BackgroundNoise(RecordingsAugmentation):
             noise = matched_channels(self.recordings.draw(len(x), x.shape[-1]), x)
         snr = each(uniform(self.min_snr_db, self.max_snr_db, x), x)
         level, noise_level = root_mean_square(x), root_mean_square(noise)
-        factor = torch.where(noise_level > 0, level / noise_level, 0.0) / db_to_amplitude(snr)
+        factor = level / torch.where(noise_level > 0, noise_level, 1.0) / db_to_amplitude(snr)
         return x + factor * noise
 
     def extra_repr(self) -> str:
@@ -58,7 +59,7 @@ class BackgroundNoise(RecordingsAugmentation):
 
 def root_mean_square(waveform: Tensor) -> Tensor:
     """Level of each clip over channels and time, shape (batch, 1, 1)."""
-    return waveform.square().mean(dim=(1, 2), keepdim=True).sqrt()
+    return magnitude(waveform.square().mean(dim=(1, 2), keepdim=True))
 
 
 def coloured_noise(exponent: Tensor, *, n_samples: int) -> Tensor:

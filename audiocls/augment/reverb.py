@@ -61,7 +61,8 @@ class Reverb(RecordingsAugmentation):
         wet = convolved(x, self.responses(x, n_samples))
         level = root_mean_square(wet)
         # A response may be silent: the clip is then left as it is, not made infinitely loud.
-        return torch.where(level > 0, wet * (root_mean_square(x) / level), x)
+        audible = level > 0
+        return torch.where(audible, wet * (root_mean_square(x) / torch.where(audible, level, 1.0)), x)
 
     def responses(self, x: Tensor, n_samples: int) -> Tensor:
         """An impulse response for each clip, (batch, channels or 1, n_samples)."""

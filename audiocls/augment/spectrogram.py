@@ -93,7 +93,7 @@ class FrequencyWarp(ClipAugmentation):
     def change(self, x: Tensor) -> Tensor:
         """Warp spectrograms (batch, channels, freq, frames)."""
         n_bins = x.shape[-2]
-        bins = torch.arange(n_bins, device=x.device, dtype=x.dtype)
+        bins = torch.arange(n_bins, device=x.device)
         stretch = 1 + uniform(-self.max_stretch, self.max_stretch, x)
         shift = uniform(-self.max_shift, self.max_shift, x)
         place = (bins * stretch[:, None] + shift[:, None]).clamp(0, n_bins - 1)

@@ -96,6 +96,22 @@ def test_other_precisions_are_changed_too(case: tuple[str, str], dtype: torch.dt
     torch.testing.assert_close(labels.float().sum(1), torch.ones(8), rtol=0.01, atol=0.01)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_default_dtype_changes_nothing(case: tuple[str, str], dtype: torch.dtype) -> None:
+    x, target = batch(case[1], 8)
+    part = build(*case)
+    torch.manual_seed(0)
+    expected = part(x, target)[0]
+    torch.manual_seed(0)
+    torch.set_default_dtype(dtype)  # as Lightning does in a step of "64-true" and "bf16-true"
+    try:
+        changed = part(x, target)[0]
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(changed, expected)
+
+
 def test_each_clip_has_a_draw_of_its_own(case: tuple[str, str]) -> None:
     if case[0] == "PolarityInversion":
         pytest.skip("there is one way to invert")
@@ -151,10 +167,11 @@ def test_float32_inside_autocast(case: tuple[str, str]) -> None:
     assert torch.equal(changed, expected)
 
 
-def test_gradients_reach_the_front_end(case: tuple[str, str]) -> None:
+def test_gradients_reach_the_front_end_and_are_finite_on_silence(case: tuple[str, str]) -> None:
     if case[0] == "Audiomentations":
         pytest.skip("it runs in numpy, before anything that learns")
     x, target = batch(case[1], 4)
+    x[1] = 0
     x.requires_grad_()
     build(*case)(x, target)[0].square().sum().backward()
     assert x.grad is not None
