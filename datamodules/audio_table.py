@@ -6,7 +6,7 @@
 | `label` | the class; any number of tags (`task: multilabel`) or numbers (`task: regression`), separated by `\\|` |
 | `split` | optional: train, validation or test |
 | `fold` | optional, in place of `split`: a number, with the settings `fold` and `validation_fold` |
-| `group` | optional: what must stay on one side (artist, speaker, recording) |
+| `group` | optional: what must stay on one side (artist, speaker, recording); empty for a clip that stands alone |
 
 Without `split` and `fold` the split is drawn as in `AudioFolder`.
 """
@@ -23,7 +23,7 @@ from datamodules.base import AudioDataModule
 from datamodules.decoding.sources import as_clip_ids
 from datamodules.messages import one_of
 from datamodules.splits import Task, fold_split, random_split
-from datamodules.tables import read_own_csv
+from datamodules.tables import read_clips_csv
 
 
 class AudioTable(AudioDataModule):
@@ -78,7 +78,7 @@ class AudioTable(AudioDataModule):
         table = pd.DataFrame({"clip_id": np.array(as_clip_ids(written["path"].tolist()), dtype=object)})
         table["label"] = self._labels(written["label"], table["clip_id"])
         if "group" in written:
-            table["group"] = written["group"]
+            table["group"] = written["group"].where(written["group"] != "")
         if self.fold is not None:
             if "fold" not in written:
                 raise ValueError(f"{self.root} has no column 'fold' but data.fold is {self.fold}: remove it")
@@ -101,7 +101,7 @@ class AudioTable(AudioDataModule):
                 raise ValueError(
                     f"{self.root} gives several labels to a clip ({several[0]!r}): set data.task to multilabel"
                 )
-            empty = clip_ids[written.isin([label for label in written.cat.categories if not label.strip()])]
+            empty = clip_ids[written.isin([label for label in written.cat.categories if not label])]
             if len(empty):
                 raise ValueError(
                     f"{self.root} leaves column 'label' empty for clip {empty.iloc[0]!r} ({len(empty)} such clips): "
@@ -139,7 +139,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     """The table, its columns but the paths as categories: a million rows share a few labels, splits and groups."""
     if not path.is_file():
         raise ValueError(f"table {str(path)!r} does not exist: set data.root to the CSV table")
-    written = read_own_csv(path, ("path", "label"))
+    written = read_clips_csv(path)
     # read as categories at once, "007" would become 7
     return written.astype({column: "category" for column in written if column != "path"})
 

@@ -373,6 +373,7 @@ class AudioDataModule(pl.LightningDataModule):
         return self._evaluation_loader("test")
 
     def _train_batches(self, clips: Clips, *, rank: int, world_size: int) -> TrainBatches:
+        _check_processes("train", len(clips), world_size)
         return TrainBatches(
             clips.lengths,
             n_samples=self.clip_samples,
@@ -403,11 +404,7 @@ class AudioDataModule(pl.LightningDataModule):
             if self.drawn_shares.get(split) == 0:
                 way_out = f": raise data.{split} above 0"
             raise ValueError(f"no clip has the split {split!r}: give it to some clips{way_out}")
-        if len(clips) < world_size:
-            raise ValueError(
-                f"split {split!r} has {len(clips)} clips for {world_size} processes: each needs one; use "
-                f"--trainer.devices {max(len(clips), 1)} or give the split more clips"
-            )
+        _check_processes(split, len(clips), world_size)
         batches = EvaluationBatches(
             clips.lengths,
             n_samples=self.clip_samples,
@@ -473,6 +470,14 @@ class AudioDataModule(pl.LightningDataModule):
         for part in moved:  # else its memory might be given away while the step still reads it
             part.record_stream(step)
         return moved
+
+
+def _check_processes(split: Split, n_clips: int, world_size: int) -> None:
+    if n_clips < world_size:
+        raise ValueError(
+            f"split {split!r} has {n_clips} clips for {world_size} processes: each needs one; use "
+            f"--trainer.devices {n_clips} or give the split more clips"
+        )
 
 
 def _named(clip_ids: pd.Series, most: int = 3) -> str:

@@ -5,7 +5,8 @@ A table is a pandas DataFrame with one row a clip and the columns
 - `clip_id`: the key into the PCM store;
 - `label`: a class name; for multilabel a tuple of names, for regression a tuple of numbers;
 - `split`: "train", "validation" or "test";
-- `group` (optional): what must not stand on two sides, such as an artist, a speaker, a drum kit;
+- `group` (optional): what must not stand on two sides, such as an artist, a speaker, a drum kit; a clip without one
+  stands alone;
 - `fold` (optional): for data sets that are published in folds.
 
 Everything here is a pure function of the table and a seed.
@@ -72,7 +73,8 @@ def _draw_clips(table: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.
 
 
 def _draw_groups(table: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.Series:
-    sizes = table.groupby("group", sort=True).size()
+    groups = _groups(table)
+    sizes = groups.value_counts().sort_index()
     if len(sizes) <= len(shares):
         raise ValueError(
             f"column 'group' has {len(sizes)} different values, and {len(shares) + 1} are needed to have one in each "
@@ -88,7 +90,14 @@ def _draw_groups(table: pd.DataFrame, shares: dict[str, float], seed: int) -> pd
         among = empty if len(empty) >= len(sizes) - len(side) else list(wanted)
         side[group] = max(among, key=lambda name: wanted[name] - held[name])
         held[side[group]] += size
-    return table["group"].map(side)
+    return groups.map(side)
+
+
+def _groups(table: pd.DataFrame) -> pd.Series:
+    """What each clip belongs to; a clip without a group is a group of its own."""
+    if "group" not in table:
+        return table["clip_id"]
+    return table["group"].astype(object).fillna(table["clip_id"])
 
 
 def _largest_first(sizes: pd.Series, seed: int) -> pd.Series:
@@ -112,7 +121,7 @@ def draw_folds(table: pd.DataFrame, *, n_folds: int, seed: int) -> pd.Series:
     Raises:
         ValueError: for fewer than two folds, and for a label that has fewer groups than there are folds.
     """
-    groups = table["group"] if "group" in table else table["clip_id"]
+    groups = _groups(table)
     labels = labels_of(table)
     counts = pd.crosstab(groups.loc[labels.index].to_numpy(), labels.to_numpy())
     _check_enough((counts > 0).sum(), n_folds, "groups" if "group" in table else "clips")

@@ -1,6 +1,7 @@
 """Reading tables, with one clear line for a wrong folder, a half-unpacked release, another CSV.
 
-`read_csv` is for the tables of a release, which can be unpacked again; `read_own_csv` for those that the user wrote.
+`read_csv` is for the tables of a release, which can be unpacked again; `read_own_csv` and `read_clips_csv` for those
+that the user wrote.
 """
 
 from __future__ import annotations
@@ -95,3 +96,12 @@ def read_own_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
             f"{called} in double quotes"
         )
     return written
+
+
+def read_clips_csv(path: Path) -> pd.DataFrame:
+    """The user's own table of clips: columns `path`, as it is written, `label` and whatever more, without blanks around.
+
+    A blank behind a name would make two classes of one, and hide a speaker on two sides. Raises as `read_own_csv`.
+    """
+    written = read_own_csv(path, ("path", "label"))
+    return pd.DataFrame({name: column if name == "path" else column.str.strip() for name, column in written.items()})

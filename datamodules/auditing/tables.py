@@ -11,7 +11,7 @@ import pandas as pd
 from datamodules.auditing.findings import Finding
 from datamodules.decoding.sources import as_clip_ids
 from datamodules.splits import SPLITS, Task, shared_groups
-from datamodules.tables import read_own_csv
+from datamodules.tables import read_clips_csv
 
 _ABSENT_NAMED = 3
 
@@ -27,7 +27,7 @@ def read_clips(path: Path) -> tuple[pd.DataFrame, Task]:
     """
     if not path.is_file():
         raise ValueError(f"--table must be a CSV table, but {path} does not exist")
-    written = read_own_csv(path, ("path", "label"))
+    written = read_clips_csv(path)
     if written.empty:
         raise ValueError(f"{path} lists no clip: below its header there must be a row for each")
     table = pd.DataFrame({"clip_id": as_clip_ids(written["path"].tolist())})

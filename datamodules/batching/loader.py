@@ -180,13 +180,15 @@ class ResumableLoader(BatchLoader):
         """Go on at the saved place.
 
         Raises:
-            ValueError: in mid-epoch, if the batch size, the order, the number of processes or of clips is another than
-                it was.
+            ValueError: in mid-epoch, if the batch size, the order, its seed, the number of processes or of clips is
+                another than it was.
         """
-        if state["batches"] >= len(self.sampler):  # the epoch was over: the next one starts at its beginning
+        # The epoch was over, as long as it then was: the next one starts at its beginning, with whatever settings.
+        if state["batches"] >= state["n_clips"] // (state["batch_size"] * state["world_size"]):
             return
         shape = self._shape()
-        changed = [f"{key} was {state[key]} and is {shape[key]}" for key in shape if state[key] != shape[key]]
+        saved = shape | {key: state[key] for key in shape.keys() & state.keys()}  # the seed came later than the others
+        changed = [f"{key} was {saved[key]} and is {shape[key]}" for key in shape if saved[key] != shape[key]]
         if changed:
             raise ValueError(
                 f"the checkpoint stands in mid-epoch and {'; '.join(changed)}: go on with the old setting, or from a "
@@ -204,4 +206,5 @@ class ResumableLoader(BatchLoader):
             "n_clips": len(sampler.lengths),
             "n_samples": sampler.n_samples,
             "order": type(sampler.order).__name__,
+            "seed": sampler.seed,
         }

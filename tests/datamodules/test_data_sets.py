@@ -156,6 +156,15 @@ def test_a_name_that_would_drive_the_terminal_is_escaped_in_warnings(
     assert r"such as a/\x1b[31m\n.wav: see" in caplog.messages[-1]
 
 
+def test_fewer_training_clips_than_processes_are_refused(tones: Path) -> None:
+    """An epoch of no batch ended at once, and the model was kept as it had begun."""
+    data = AudioFolder(str(tones), clip_seconds=0.1)
+    n_clips = len(data.clips("train"))
+    assert data.batches_per_epoch(world_size=n_clips) == 1
+    with pytest.raises(ValueError, match=rf"'train' has {n_clips} clips for {n_clips + 1} processes: each needs one"):
+        data.batches_per_epoch(world_size=n_clips + 1)
+
+
 def test_an_unknown_split_is_refused(tones: Path) -> None:
     with pytest.raises(ValueError, match="split must be one of train, validation, test, got 'dev'"):
         AudioFolder(str(tones), clip_seconds=0.1).clips("dev")  # pyright: ignore[reportArgumentType]
@@ -392,6 +401,32 @@ def test_audio_table_keeps_labels_as_they_are_written(tmp_path: Path) -> None:
     assert AudioTable(store, str(table), clip_seconds=0.1).class_names == names
     several = AudioTable(store, str(table), task="multilabel", clip_seconds=0.1)
     assert several.clips("train").targets.tolist() == [[1, 0], [0, 1]] * 4
+
+
+def test_white_space_behind_a_name_makes_neither_two_classes_nor_two_speakers(tmp_path: Path) -> None:
+    """Clips of "kim" trained on and of "kim " tested on were no leak."""
+    rows = [{**row, "label": f"{row['label']}{' ' * (i % 3)}"} for i, row in enumerate(labelled())]
+    table = write_table(tmp_path / "audio", rows)
+    store = str(make_store(table, tmp_path / "store", sample_rate=8000))
+    assert AudioTable(store, str(table), clip_seconds=0.1).class_names == ["a", "b"]
+    speakers = [{**row, "group": "kim " if row["split"] == "test" else "kim\t"} for row in rows]
+    pd.DataFrame(speakers).to_csv(table, index=False)
+    with pytest.raises(ValueError, match="group 'kim' stands in validation and train and test"):
+        _ = AudioTable(store, str(table), clip_seconds=0.1).table
+
+
+def test_a_clip_without_a_group_stands_alone(tmp_path: Path) -> None:
+    """All of them were one group, and so on one side."""
+    rows = [{**row, "group": f"g{i // 4}" if i < 8 else ""} for i, row in enumerate(labelled(24))]
+    table = write_table(tmp_path / "audio", rows)
+    store = str(make_store(table, tmp_path / "store", sample_rate=8000))
+    given = AudioTable(store, str(table), clip_seconds=0.1)
+    assert set(given.groups("test") or ()) == {None}
+    drawn = pd.DataFrame(rows).drop(columns="split")
+    drawn.to_csv(table, index=False)
+    sides = AudioTable(store, str(table), clip_seconds=0.1, validation=0.25, test=0.25).table
+    assert set(sides["split"][sides["group"].isna()]) == {"train", "validation", "test"}
+    assert sides.groupby("group")["split"].nunique().tolist() == [1, 1]
 
 
 def test_audio_table_reads_numbers(tmp_path: Path) -> None:

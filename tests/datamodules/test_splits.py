@@ -120,6 +120,14 @@ def test_drawn_folds_keep_groups_whole_and_labels_spread() -> None:
     assert per_fold(table, folds).to_numpy().max() <= 22
 
 
+def test_clips_without_a_group_are_drawn_one_by_one() -> None:
+    """They had no side and no fold."""
+    table = clips(400).assign(group=[f"g{i // 10}" if i < 100 else None for i in range(400)])
+    for drawn in (random_split(table, validation=0.1, test=0.2, seed=0), draw_folds(table, n_folds=5, seed=0)):
+        assert drawn[100:].value_counts().min() >= 20
+        assert drawn[:100].groupby(table["group"]).nunique().eq(1).all()
+
+
 def test_drawn_folds_spread_each_of_several_labels() -> None:
     generator = np.random.default_rng(0)
     tags = [tuple(name for name, share in zip("abc", (0.5, 0.2, 0.05), strict=True) if generator.random() < share)

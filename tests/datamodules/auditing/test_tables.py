@@ -24,6 +24,14 @@ def test_csv_is_read_as_it_is_written(tmp_path: Path) -> None:
     assert list(table) == ["clip_id", "label", "fold", "group"]
 
 
+def test_white_space_behind_a_name_does_not_hide_a_group_on_two_sides(tmp_path: Path) -> None:
+    path = tmp_path / "clips.csv"
+    path.write_text("path,label,split,group\na.wav,dog,train,kim\nb.wav,dog ,test,kim \n")
+    table, _ = read_clips(path)
+    assert table["label"].unique().tolist() == ["dog"]
+    assert [finding.kind for finding in check_groups(table, known_shared=set())] == ["group_in_two_splits"]
+
+
 def test_several_labels_in_any_row_make_it_multilabel(tmp_path: Path) -> None:
     path = tmp_path / "clips.csv"
     path.write_text("path,label\na.wav,rock| guitar\nb.wav,rock\nc.wav,\n")

@@ -159,6 +159,35 @@ def test_a_loader_saved_at_the_end_of_an_epoch_starts_the_next_from_its_beginnin
     assert len(list(resumed)) == 5
 
 
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_a_loader_saved_at_the_end_of_an_epoch_may_go_on_with_another_batch_size(batch_size: int) -> None:
+    """With a smaller one it was told to stand in mid-epoch."""
+    first = loader()
+    list(first)
+    resumed = loader(batch_size=batch_size)
+    resumed.load_state_dict(first.state_dict())
+    assert len(list(resumed)) == 10 // batch_size
+
+
+def test_a_loader_left_in_mid_epoch_does_not_skip_the_rest_for_a_larger_batch_size() -> None:
+    left = loader()
+    iterator = iter(left)
+    for _ in range(3):
+        next(iterator)
+    with pytest.raises(ValueError, match="batch_size was 2 and is 5: go on with the old setting"):
+        loader(batch_size=5).load_state_dict(left.state_dict())
+
+
+def test_a_loader_refuses_to_go_on_in_mid_epoch_with_another_seed() -> None:
+    """Some clips came twice in that epoch, others not at all."""
+    left = loader()
+    next(iter(left))
+    other = loader()
+    other.sampler.seed = 4
+    with pytest.raises(ValueError, match="seed was 3 and is 4: go on with the old setting"):
+        other.load_state_dict(left.state_dict())
+
+
 def test_a_loader_refuses_to_go_on_in_mid_epoch_with_another_batch_size() -> None:
     left = loader()
     next(iter(left))
