@@ -39,6 +39,7 @@ _SHORT_SECONDS = 0.1  # demuxers' durations include encoder delays of up to 50 m
 _MARGIN_SECONDS = 0.1  # kept behind the cut: the resampler's filter reaches 75 samples of the lower rate
 _MPEG = {"mpeg_layer_iii": "mp3", "mpeg_layer_ii": "mp2", "mpeg_layer_i": "mp1"}
 _LIBSNDFILE_READS = ("pcm_", "adpcm_ms", "adpcm_ima_wav")  # FFmpeg's names
+_TAG_LETTERS = 200  # that are kept: in a shard every clip's field is as wide as the widest
 _NO_FILE = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
@@ -52,7 +53,7 @@ class Decoded(NamedTuple):
         status: "ok"; "short", cut off against what its container promises; "salvaged", with parts lost on the way.
         note: what is missing, in one line; empty where `status` is "ok".
         clipped: values beyond full scale that were set to it.
-        artist: from the file's tags; empty where they name none.
+        artist: from the file's tags, at most 200 letters; empty where they name none.
         title: likewise.
         declared_seconds: length by tags and headers, in s; nan where they say none. Often wrong, not used to judge.
     """
@@ -220,6 +221,8 @@ def _in_doubt(heard: Heard, held: Survey) -> bool:
         return True
     if held.declared is not None and heard.length < held.declared and held.kind == "flac":
         return True
+    if heard.codec in _MPEG.values() and held.kind != "mpeg":
+        return True  # in a wav, where no frames were counted: the length is a guess
     return heard.length == 0 or not is_plausible(heard.samples)
 
 
@@ -295,5 +298,5 @@ def _first(tags: Any, names: tuple[str, ...]) -> str:
         except (KeyError, TypeError, ValueError):
             continue
         value = value[0] if isinstance(value, list) else value
-        return " ".join(str(value).split())
+        return " ".join(str(value).split())[:_TAG_LETTERS]
     return ""

@@ -71,9 +71,11 @@ def read_packets(path: Path, file: BinaryIO, data: mmap.mmap, held: Survey) -> H
     frames = io.BytesIO(b"".join(data[begin:end] for begin, end in held.runs))  # without the junk between them
     source = frames if is_mpeg else io.FileIO(file.fileno(), closefd=False)
     try:
-        with av.open(source, format="mp3" if is_mpeg else None) as container:
+        with av.open(source, format="mp3" if is_mpeg else None, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise DecodeError(path, kind, "holds no audio" if known else _NOT_AUDIO)
+            if container.streams.audio[0].codec_context is None:
+                raise DecodeError(path, kind, "FFmpeg has no decoder for its sound")
             heard = _drain(path, container, held.sample_rates[0] if is_mpeg else None)
     except FFmpegError as error:
         heard, reason = None, f"damaged beyond use ({error.strerror})"

@@ -43,11 +43,11 @@ def read_header(path: Path) -> Header | None:
     av.logging.set_level(None)  # FFmpeg's lines would go to fd 2, past Python
     try:
         # The absolute path: of a relative one "a:b.mp3" FFmpeg takes "a" for a protocol.
-        with av.open(os.path.abspath(path)) as file:
-            if not file.streams.audio:
+        with av.open(os.path.abspath(path), metadata_errors="replace") as file:
+            sound = file.streams.audio[0].codec_context if file.streams.audio else None
+            if sound is None:  # also where FFmpeg knows no decoder for it
                 return None
-            channels = file.streams.audio[0].codec_context.channels
-            return Header(file.duration / av.time_base if file.duration else np.nan, channels)
+            return Header(file.duration / av.time_base if file.duration else np.nan, sound.channels)
     except (FFmpegError, ValueError):  # ValueError: a name that is not UTF-8
         return None
 

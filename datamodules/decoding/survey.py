@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from datamodules.decoding import mpeg, ogg
 
+_LOOKED_AT = 4096  # bytes behind the samples
 _CHUNKS = (b"LIST", b"fact", b"cue ", b"smpl", b"bext", b"id3 ", b"ID3 ")  # what may stand behind an empty "data"
 _EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18\x53\x80\x67"
 _ASF, _ASF_FILE_PROPERTIES = b"\x30\x26\xb2\x75", bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -137,8 +138,18 @@ def _survey_chunks(data: Bytes, kind: str, body_name: bytes, chunks: Iterator[_C
     for name, start, size in chunks:
         if name == body_name:
             is_chunk = data[start : start + 4] in _CHUNKS
-            return _survey_body(kind, size, len(data) - start, is_chunk=is_chunk)
+            body = _survey_body(kind, size, len(data) - start, is_chunk=is_chunk)
+            stray = _stray_bytes(data, start + size) if kind in ("wav", "aiff") and not body.damage else 0
+            return body._replace(damage=f"{stray} bytes behind its samples were not read") if stray else body
     return Survey(kind, cut=f"it has no {body_name.decode()!r} chunk")
+
+
+def _stray_bytes(data: Bytes, end: int) -> int:
+    """How many bytes behind the samples begin no chunk: then their size is false, or went round at 4 GiB."""
+    names = (data[at : at + 4] for at in (end, end + 1))  # with and without the byte that pads an odd length
+    if end + 8 > len(data) or any(all(32 <= letter < 127 for letter in name) for name in names):
+        return 0
+    return len(data) - end if any(data[end : end + _LOOKED_AT]) else 0  # zeros are padding
 
 
 def _survey_body(kind: str, size: int, here: int, *, is_chunk: bool = False) -> Survey:

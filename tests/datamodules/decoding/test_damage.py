@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import mutagen
 import numpy as np
 import pytest
 import soundfile
 
 from datamodules.decoding.decode import DecodeError, decode
+from datamodules.decoding.headers import read_header
 from datamodules.decoding.survey import survey
 from tests.datamodules.decoding.audio_files import RATE, encode, flips, half, hole, tone_in_noise
 
@@ -103,6 +105,27 @@ def test_wav_that_was_never_finished_is_read(damaged: Callable[..., Path], whole
     assert decoded.status == "salvaged"
     assert "its header says 0 bytes of samples (never finished), the 529200 bytes behind it were read" in decoded.note
     np.testing.assert_array_equal(decoded.pcm, decode(whole / "a.wav", sample_rate=16000).pcm)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.aiff"])
+def test_size_that_went_round_is_said(damaged: Callable[..., Path], name: str) -> None:
+    """Of a recording of 4 GiB and a second there was a second, and that was said to be all."""
+    data_chunk, order = (b"data", "little") if name == "a.wav" else (b"SSND", "big")
+
+    def wrap(data: bytearray) -> bytes:
+        at = data.index(data_chunk) + 4
+        data[at : at + 4] = (2 * RATE).to_bytes(4, order)
+        return bytes(data)
+
+    decoded = decode(damaged(name, wrap), sample_rate=RATE)
+    assert decoded.status == "salvaged"
+    assert re.search("^[0-9]+ bytes behind its samples were not read$", decoded.note)
+
+
+@pytest.mark.parametrize("behind", [b"\0" * 100, b"\0id3 \2\0\0\0ab", b"TAG" + b"x" * 125, b"\0\1"])
+def test_what_stands_behind_the_samples_of_a_wav_is_no_damage(damaged: Callable[..., Path], behind: bytes) -> None:
+    decoded = decode(damaged("a.wav", lambda data: bytes(data) + behind), sample_rate=RATE)
+    assert (decoded.status, decoded.note) == ("ok", "")
 
 
 def test_wav_written_into_a_pipe_is_whole(damaged: Callable[..., Path], whole: Path) -> None:
@@ -210,6 +233,35 @@ def test_mono_and_stereo_mp3_put_together_are_refused(tmp_path: Path) -> None:
     both.write_bytes((tmp_path / "1.mp3").read_bytes() + (tmp_path / "2.mp3").read_bytes())
     with pytest.raises(DecodeError, match="mp3: its number of channels changes inside the file"):
         decode(both, sample_rate=16000)
+
+
+def test_mp3_of_a_variable_rate_in_a_wav_is_not_cut_in_half(tmp_path: Path) -> None:
+    """libsndfile took its length from the first frames, and half of it was said to be all."""
+    samples = tone_in_noise(3)
+    samples[RATE:] *= 1e-3
+    encode(tmp_path / "a.wav", samples, codec="libmp3lame", container="wav", abr="1")
+    decoded = decode(tmp_path / "a.wav", sample_rate=RATE)
+    assert (decoded.codec, decoded.status) == ("wav mp3", "ok")
+    assert len(decoded.pcm) / RATE == pytest.approx(3, abs=0.05)
+
+
+def test_title_that_is_no_utf8_does_not_cost_the_clip(damaged: Callable[..., Path]) -> None:
+    path = damaged("a.m4a", bytes)
+    tags = mutagen.File(path, easy=True)
+    tags["title"] = "Strasse"
+    tags.save()
+    path.write_bytes(path.read_bytes().replace(b"Strasse", b"Stra\xdfe "))
+    assert decode(path, sample_rate=RATE).status == "ok"
+    header = read_header(path)
+    assert header is not None
+    assert header.channels == 1
+
+
+def test_codec_that_nothing_here_decodes_is_said(damaged: Callable[..., Path]) -> None:
+    path = damaged("a.wav", lambda data: data[:20] + b"\x34\x12" + data[22:])  # the number of its codec
+    with pytest.raises(DecodeError, match=r"a\.wav: wav: FFmpeg has no decoder for its sound"):
+        decode(path, sample_rate=RATE)
+    assert read_header(path) is None
 
 
 # no false alarms ----------------------------------------------------------------------------------------------------

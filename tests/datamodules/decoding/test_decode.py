@@ -91,6 +91,16 @@ def test_tags_are_read(whole: Path, damaged: Callable[..., Path]) -> None:
         assert decoded.declared_seconds == pytest.approx(SECONDS, abs=0.05)
 
 
+def test_a_tag_of_megabytes_does_not_widen_a_column(damaged: Callable[..., Path]) -> None:
+    """One title of 3 MB made a shard of 200 short clips 600 MB large."""
+    path = damaged("a.flac", bytes)
+    tags = mutagen.File(path, easy=True)
+    tags["artist"], tags["title"] = "A", "x " * 1_000_000
+    tags.save()
+    decoded = decode(path, sample_rate=8000)
+    assert (decoded.artist, decoded.title, decoded.status) == ("A", "x " * 100, "ok")
+
+
 # channels and rate --------------------------------------------------------------------------------------------------
 
 
