@@ -14,8 +14,9 @@ from datamodules.decoding.estimate import expected_seconds, native_channels
 from datamodules.decoding.sources import Source
 from datamodules.storage.changes import STAMP_COLUMNS, are_stored
 from datamodules.storage.finish import BEGUN_FILE, clear_growing, read_failures
-from datamodules.storage.index import STORE_KIND, STORE_VERSION, read_index, read_state
+from datamodules.storage.index import STORE_KIND, STORE_VERSION, read_index
 from datamodules.storage.plan import Slice, absolute, cut, read_plan, write_plan
+from datamodules.storage.seal import read_sealed, seal
 from datamodules.storage.shards import StoreError, closed_shards, read_done, shard_number, write_json
 from datamodules.storage.worker import Settings
 
@@ -28,12 +29,12 @@ def begin(folder: Path, asked: Settings, sources: list[Source]) -> dict[str, Any
         asked: settings of this run; with `exact_channels` their number of channels is found out here.
         sources: the files.
     Raises:
-        StoreError: if the folder holds something else, or a store that was begun with other settings.
+        StoreError: if the folder holds something else, or a store that is damaged or was begun with other settings.
         ValueError: if no file tells how many channels to take.
     """
     known = next((path for name in ("store.json", BEGUN_FILE) if (path := folder / name).exists()), None)
     if known is not None:
-        state = read_state(known)
+        state = read_sealed(known)
         _check_same(folder, asked, Settings.of(state))
         return {name: state[name] for name in ("format", "version", *Settings._fields, "withdrawn", "shards")}
     strange = sorted(path.name for path in folder.glob("[!.]*"))  # none where there is no folder
@@ -106,7 +107,7 @@ def plan_rest(
         write_plan(folder, slices)
         _restore(state, slices)
     if slices:
-        write_json(folder / BEGUN_FILE, state)
+        write_json(folder / BEGUN_FILE, seal(state))
         (folder / "store.json").unlink(missing_ok=True)
     return [part for part in slices if part.number not in done], int(stored.sum())
 

@@ -16,10 +16,10 @@ import numpy as np
 from datamodules.decoding.decode import RESAMPLER, versions
 from datamodules.decoding.sources import Source
 from datamodules.samples import SampleFormat, from_float, to_float
-from datamodules.storage.index import Index, find_rows, read_index, read_state, to_bytes, to_text
+from datamodules.storage.index import Index, find_rows, read_index, to_bytes, to_text
 from datamodules.storage.locks import clear_rank_locks
 from datamodules.storage.plan import PLAN_FILE, read_plan
-from datamodules.storage.seal import describe_shard, seal
+from datamodules.storage.seal import describe_shard, read_sealed, seal
 from datamodules.storage.shards import FAILURE_COLUMNS, closed_shards, publish, read_done, shard_number, write_json
 from datamodules.storage.worker import Outcome, Settings
 
@@ -82,7 +82,7 @@ def finish(
     pending = sum(part.number not in done for part in slices)
     finished = not alone and not slices and (folder / "store.json").exists()
     if finished:
-        failures, withdrawn = read_failures(folder), read_state(folder / "store.json")["withdrawn"]
+        failures, withdrawn = read_failures(folder), read_sealed(folder / "store.json")["withdrawn"]
     else:
         failures, withdrawn = _find_failures(done, shards, state["withdrawn"])
     index = read_index(shards, _REPORTED + _COUNTED, withdrawn=withdrawn)

@@ -84,12 +84,12 @@ def find_rows(ids: np.ndarray, clip_ids: np.ndarray | list[str]) -> np.ndarray:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """`store.json` of any store. Raises StoreError if it is foreign or of another version."""
+    """`store.json` of any store, see also `seal.py`. Raises StoreError if it is foreign or of another version."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise StoreError(f"{path} cannot be read ({error}): copy it again, or decode again") from None
-    if not isinstance(state, dict) or state.get("format") != STORE_KIND:
+    if not isinstance(state, dict) or state.get("format") != STORE_KIND or type(state.get("version")) is not int:
         raise StoreError(f"{path} is not of a PCM store: give the folder that tools/decode_to_hdf.py has written")
     if state["version"] != STORE_VERSION:
         what = "update audiocls" if state["version"] > STORE_VERSION else "decode again, into a new folder"
@@ -103,7 +103,7 @@ def read_layout(path: Path) -> Layout:
         layout = _read_layout_hdf5(path) if path.suffix == ".h5" else _read_layout_npy(path)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing: copy the whole store, or decode again") from None
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - HDF5, numpy and zipfile let errors of every class through
         raise StoreError(f"{path} is not a shard of PCM ({_one_line(error)}): copy it again, or decode again") from None
     end = layout.offset + layout.samples * layout.channels * layout.dtype.itemsize
     if end > path.stat().st_size:
@@ -152,10 +152,14 @@ def read_columns(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
         if path.suffix == ".h5":
             with _open_hdf5(path) as file:
-                return {name: np.asarray(file[f"clips/{name}"]) for name in names}
-        with np.load(path.with_suffix(".clips.npz"), allow_pickle=False) as table:
-            return {name: table[name] for name in names}
-    except (OSError, KeyError, ValueError) as error:
+                columns = {name: np.asarray(file[f"clips/{name}"]) for name in names}
+        else:
+            with np.load(path.with_suffix(".clips.npz"), allow_pickle=False) as table:
+                columns = {name: table[name] for name in names}
+        if len({values.shape for values in columns.values()}) != 1:
+            raise ValueError("its columns differ in length")
+        return columns
+    except Exception as error:  # noqa: BLE001 - as above
         raise StoreError(f"{path} has no table of clips that can be read ({_one_line(error)}): copy it again") from None
 
 

@@ -12,7 +12,8 @@ import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from datamodules.storage.index import read_columns, read_layout
+from datamodules.storage.index import read_columns, read_layout, read_state
+from datamodules.storage.shards import StoreError
 
 _CHUNK = 1 << 20  # bytes read at once
 
@@ -84,6 +85,14 @@ def seal(state: dict[str, Any]) -> dict[str, Any]:
 def is_sealed(state: dict[str, Any]) -> bool:
     """Whether the content of a `store.json` is what was sealed."""
     return state.get("crc32") == _digest(state)
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The content of a `store.json`. Raises StoreError if it is foreign, of another version or not what was written."""
+    state = read_state(path)
+    if not is_sealed(state):
+        raise StoreError(f"{path} is not what was written: copy it again, or decode again into a new folder")
+    return state
 
 
 def _digest(state: dict[str, Any]) -> int:

@@ -17,7 +17,8 @@ import numpy as np
 
 from datamodules.samples import SAMPLE_DTYPES, from_float
 from datamodules.storage.access import MappedValues, ReadValues
-from datamodules.storage.index import Layout, find_rows, read_columns, read_index, read_layout, read_state, to_text
+from datamodules.storage.index import Layout, find_rows, read_columns, read_index, read_layout, to_text
+from datamodules.storage.seal import read_sealed
 from datamodules.storage.shards import COLUMNS, StoreError
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Store:
         path: folder that tools/decode_to_hdf.py has written.
         mapped: whether shards are mapped into memory; false reads with system calls.
     Raises:
-        StoreError: if the store is missing, unfinished, foreign, of a newer version, or a shard is missing, cut short
-            or no shard.
+        StoreError: if the store is missing, unfinished, foreign, of a newer version, or its `store.json` is not what
+            was written; or a shard is missing, cut short or no shard, or its table does not fit its samples.
 
     Attributes:
         path: of the folder.
@@ -44,7 +45,7 @@ class Store:
 
     def __init__(self, path: Path | str, *, mapped: bool = True) -> None:
         self.path, self.mapped = Path(path), mapped
-        state = read_state(self._find_state())
+        state = read_sealed(self._find_state())
         self.sample_rate, self.channels = int(state["sample_rate"]), int(state["channels"])
         self.dtype = SAMPLE_DTYPES[state["sample_format"]]
         self._silence = from_float(np.zeros(1, np.float32), state["sample_format"])[0][0]
@@ -189,19 +190,31 @@ class Store:
 
     def _checked_layout(self, path: Path, described: dict[str, Any]) -> Layout:
         layout = read_layout(path)
-        if path.stat().st_size != described["bytes"] or layout.samples != described["samples"]:
+        if path.stat().st_size != described["bytes"]:
             raise StoreError(
                 f"{path} must have {described['bytes']} bytes, got {path.stat().st_size}: copy it again, "
                 f"or decode again"
+            )
+        if (layout.offset, layout.samples) != (described["offset"], described["samples"]):
+            raise StoreError(
+                f"{path} must hold {described['samples']} samples from byte {described['offset']} on, got "
+                f"{layout.samples} from byte {layout.offset} on: copy it again, or decode again"
             )
         if (layout.channels, layout.dtype) != (self.channels, self.dtype):
             raise StoreError(
                 f"{path} must hold {self.channels} channels of {self.dtype}, got {layout.channels} of {layout.dtype}: "
                 f"it is of another store; copy it again, or decode again"
             )
-        clips = len(read_columns(path, ("length",))["length"])
-        if clips != described["clips"]:
+        table = read_columns(path, ("start", "length"))
+        if len(table["length"]) != described["clips"]:
             raise StoreError(
-                f"{path} must hold {described['clips']} clips, got {clips}: copy it again, or decode again"
+                f"{path} must hold {described['clips']} clips, got {len(table['length'])}: copy it again, "
+                f"or decode again"
+            )
+        # Else a flipped bit would train on another clip's samples, under this one's label.
+        edges = np.append(0, np.cumsum(table["length"]))
+        if (table["start"] != edges[:-1]).any() or edges[-1] != layout.samples:
+            raise StoreError(
+                f"{path} must hold its clips end to end, and its table says otherwise: copy it again, or decode again"
             )
         return layout

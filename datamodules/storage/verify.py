@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.messages import printable
-from datamodules.storage.index import read_columns, read_state, to_text
-from datamodules.storage.seal import checksum, frame_checksum, is_sealed, shard_files
+from datamodules.storage.index import read_columns, to_text
+from datamodules.storage.seal import checksum, frame_checksum, read_sealed, shard_files
 from datamodules.storage.shards import StoreError
 
 _SPAN_BYTES = 64 << 20  # of one thread's task: a large shard occupies them all
@@ -127,16 +127,10 @@ def _read_sealed(folder: Path) -> dict[str, Any] | Finding:
             return Finding(path.name, "unfinished", "it is not there yet, decoding has not finished", remedy)
         what = "holds no store.json" if folder.is_dir() else "does not exist"
         raise StoreError(f"{folder} {what}: give the folder that tools/decode_to_hdf.py has written as --out")
-    remedy = "copy it again from where it came, or decode again into a new folder"
     try:
-        state = read_state(path)
+        return read_sealed(path)
     except StoreError as error:
-        return Finding(path.name, "unreadable", str(error).removeprefix(f"{path} "))
-    except (KeyError, TypeError):  # a byte of the version itself was flipped
-        state = {}
-    if not is_sealed(state):
-        return Finding(path.name, "unreadable", "it is not what was written, and nothing else was checked", remedy)
-    return state
+        return Finding(path.name, "unreadable", f"nothing else was checked, it {str(error).removeprefix(f'{path} ')}")
 
 
 def _find_strangers(folder: Path, shards: list[dict[str, Any]]) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -16,9 +17,11 @@ import pytest
 import soundfile
 
 from datamodules.samples import to_float
+from datamodules.storage.index import read_layout
+from datamodules.storage.seal import seal
 from datamodules.storage.shards import StoreError
 from datamodules.storage.store import Store
-from tests.datamodules.storage.stores import N_CLIPS, RATE, make_clips, pcm_of, write
+from tests.datamodules.storage.stores import N_CLIPS, RATE, flip, make_clips, pcm_of, write
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +225,51 @@ def test_damaged_shards_are_found_when_opened(copied: Path) -> None:
     shard.unlink()
     with pytest.raises(StoreError, match=r"shard-00001\.h5 is missing: copy the whole store"):
         Store(copied)
+
+
+@pytest.mark.parametrize("column", ["start", "length"])
+@pytest.mark.parametrize("row", [1, -1])
+def test_a_table_that_points_at_other_samples_is_found_when_opened(copied: Path, column: str, row: int) -> None:
+    for value in (1, 10**9, -1):
+        with h5py.File(copied / "shard-00001.h5", "r+") as file:
+            file[f"clips/{column}"][row] = value
+        with pytest.raises(StoreError, match=r"shard-00001\.h5 must hold its clips end to end, and its table says"):
+            Store(copied)
+
+
+def test_columns_of_differing_length_are_found_when_opened(copied: Path) -> None:
+    with h5py.File(copied / "shard-00001.h5", "r+") as file:
+        ids = file["clips/clip_id"][:-1]
+        del file["clips/clip_id"]
+        file["clips/clip_id"] = ids
+        length = file.id.get_filesize()
+    state = json.loads((copied / "store.json").read_text())
+    state["shards"][1]["bytes"] = length
+    (copied / "store.json").write_text(json.dumps(seal(state)))
+    with pytest.raises(StoreError, match=r"has no table of clips that can be read \(its columns differ in length\)"):
+        Store(copied)
+
+
+def test_a_header_that_moves_the_samples_is_found_when_opened(copied: Path) -> None:
+    """Every clip was then a piece of its neighbours."""
+    path = copied / "shard-00001.h5"
+    begin, data = read_layout(path).offset, path.read_bytes()
+    state = json.loads((copied / "store.json").read_text())["shards"][1]
+    layout = begin.to_bytes(8, "little") + state["pcm_bytes"].to_bytes(8, "little")  # as HDF5 writes a contiguous one
+    moved = (begin + 64).to_bytes(8, "little") + layout[8:]
+    assert data.count(layout) == 1
+    path.write_bytes(data.replace(layout, moved))
+    with pytest.raises(StoreError, match=rf"samples from byte {begin} on, got [0-9]+ from byte {begin + 64} on: copy"):
+        Store(copied)
+
+
+def test_a_damaged_npy_shard_is_said_in_one_line(audio: Path, tmp_path: Path) -> None:
+    """zipfile's and numpy's own errors came through as tracebacks."""
+    write(audio, tmp_path / "s", shard_format="npy")
+    for name, places in (("shard-00000.clips.npz", range(0, 3000, 97)), ("shard-00000.npy", range(6, 128, 3))):
+        path = tmp_path / "s" / name
+        for at in places:
+            flip(path, at)
+            with contextlib.suppress(StoreError):
+                Store(tmp_path / "s")
+            flip(path, at)

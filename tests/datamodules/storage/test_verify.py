@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,11 +222,14 @@ def test_flipped_byte_in_store_json_is_found_or_says_the_same(store: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["sample_rate", "channels", "shards"])
-def test_edited_store_json_is_found(store: Path, name: str) -> None:
+def test_edited_store_json_is_found(audio: Path, store: Path, name: str) -> None:
     state = json.loads((store / "store.json").read_text())
     state[name] = [] if name == "shards" else state[name] + 1
     (store / "store.json").write_text(json.dumps(state))
-    assert only(verify(store)).what == "it is not what was written, and nothing else was checked"
+    assert only(verify(store)).what.startswith("nothing else was checked, it is not what was written: copy it again")
+    for use in (Store, partial(write, audio)):
+        with pytest.raises(StoreError, match=r"store\.json is not what was written: copy it again, or decode again"):
+            use(store)
 
 
 def test_unfinished_store_is_a_finding_and_no_store_an_error(store: Path, tmp_path: Path) -> None:
