@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from itertools import pairwise
@@ -346,6 +347,8 @@ def main(arguments: list[str]) -> int:
         arguments = with_known_config(arguments)
         Parser.unconfigured = without_config(arguments)
         with contextlib.ExitStack() as AudioCLI.until_end:
+            # stopped before training has begun, Lightning would leave the process deaf to Ctrl-C, or die of the next
+            AudioCLI.until_end.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
             AudioCLI(
                 Classifier,
                 AudioDataModule,

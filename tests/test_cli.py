@@ -337,8 +337,10 @@ def test_ctrl_c_says_what_is_saved_and_how_to_go_on(
 def test_ctrl_c_before_the_first_step_promises_nothing(
     tones: Path, tmp_path: Path, ctrl_c: Callable[[str, int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = signal.getsignal(signal.SIGINT)
     ctrl_c("on_fit_start", 0)
     assert fit(tones, tmp_path / "run", "--trainer.logger", "false") == 130
+    assert signal.getsignal(signal.SIGINT) == before
     assert capsys.readouterr().err.endswith("audiocls: stopped at step 0, nothing was saved yet\n")
 
 
