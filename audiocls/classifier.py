@@ -141,6 +141,9 @@ class Classifier(pl.LightningModule):
         self.evaluation: Evaluation | None = None
         # of the last validation in training; no buffer, since averaged weights would average it
         self.thresholds: Tensor | None = None
+        # of regression: the training targets' mean and deviation, which are 0 and 1 to the head; no buffers, since half
+        # precision would round them
+        self.origin, self.unit = torch.zeros(num_classes), torch.ones(num_classes)
         self._given_recipe: Mapping[str, Any] = {}
 
     @property
@@ -154,12 +157,25 @@ class Classifier(pl.LightningModule):
         return self.head.n_channels // self.frontend.n_maps
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Logits (batch, num_classes) of waveforms (batch, channels, time), int16 PCM or float in [-1, 1)."""
+        """Logits (batch, num_classes) of waveforms (batch, channels, time), int16 PCM or float in [-1, 1).
+
+        For regression they are the numbers themselves, in the unit of the targets.
+        """
         return self._classified(self.frontend(waveform))
 
     def _classified(self, spectrogram: Tensor) -> Tensor:
         # float32 until here, also where the rest of the model is half as precise
-        return self.head(spectrogram.to(self.head.output.weight.dtype))
+        logits = self.head(spectrogram.to(self.head.output.weight.dtype))
+        if self.task != "regression":
+            return logits
+        return self.origin.to(logits.device) + self.unit.to(logits.device) * logits.float()
+
+    def _loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Of regression in deviations of the training targets: the same whatever their unit, and each counts alike."""
+        if self.task == "regression":
+            origin, unit = self.origin.to(logits.device), self.unit.to(logits.device)
+            logits, target = (logits - origin) / unit, (target - origin) / unit
+        return self.loss(logits, target)
 
     @torch.no_grad()
     def predict_windows(self, waveform: Tensor) -> Tensor:
@@ -174,13 +190,22 @@ class Classifier(pl.LightningModule):
     # --- training ---
 
     def setup(self, stage: str) -> None:
-        """Tell augmentation what the data is and load the teachers, where there is training to come."""
+        """Where there is training to come: tell augmentation what the data is, set out the units, load the teachers."""
         if stage == "fit":
+            self._settle_unit()
             for part in self.augment:
                 part.prepare(sample_rate=self.sample_rate, task=self.task)
             if self.distill is not None:
                 load = partial(Classifier.load_from_checkpoint, map_location="cpu", weights_only=True)
                 self.distill.prepare(self, load)
+
+    def _settle_unit(self) -> None:
+        """Take the unit of a model that is new from the training clips; a run that goes on has its own."""
+        new = self.task == "regression" and not self.origin.any()
+        if new and (datamodule := getattr(self.trainer, "datamodule", None)) is not None:
+            target = datamodule.clips("train").targets.double()
+            unit = target.std(0, correction=0)
+            self.origin, self.unit = target.mean(0).float(), torch.where(unit > 0, unit, 1.0).float()
 
     def on_fit_start(self) -> None:
         """Say what is trained and what it computes, and keep both with the run's configuration."""
@@ -219,9 +244,9 @@ class Classifier(pl.LightningModule):
             logits, target, heard = self._augmented(batch)
         else:
             logits, target, heard = self(batch.waveform), batch.target, batch.waveform
-        value = self.loss(logits, target)
+        value = self._loss(logits, target)
         if self.distill is not None:
-            value = self.distill(value, logits, heard)
+            value = self.distill(value, logits, heard, unit=self.unit)
         self.train_loss.update(value.detach(), self.loss.batch_weight(target))
         # self.log costs 0.4 ms a name, so it is called only for the steps that a logger would write
         if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # pyright: ignore[reportAttributeAccessIssue]
@@ -321,7 +346,7 @@ class Classifier(pl.LightningModule):
 
     def _score(self, batch: Batch) -> None:
         logits = self(batch.waveform)
-        self.evaluation_loss.update(self.loss(logits, batch.target), self.loss.batch_weight(batch.target))
+        self.evaluation_loss.update(self._loss(logits, batch.target), self.loss.batch_weight(batch.target))
         self.clip_scores.update(batch.clip, predictions(logits, task=self.task), batch.target)
 
     def on_validation_epoch_end(self) -> None:
@@ -366,6 +391,8 @@ class Classifier(pl.LightningModule):
             "task": self.task,
             "clip_seconds": self.clip_seconds,
             "thresholds": None if self.thresholds is None else self.thresholds.tolist(),
+            "origin": self.origin.tolist(),
+            "unit": self.unit.tolist(),
             "versions": {
                 "audiocls": audiocls.__version__,
                 "torch": str(torch.__version__),
@@ -404,3 +431,5 @@ class Classifier(pl.LightningModule):
             self.distill.check_record(kept.get("teachers", []))
         thresholds = kept.get("thresholds")  # none in checkpoints of before, and before the first validation
         self.thresholds = None if thresholds is None else torch.tensor(thresholds, dtype=torch.float64)
+        self.origin = torch.tensor(kept.get("origin", [0.0] * len(names)))
+        self.unit = torch.tensor(kept.get("unit", [1.0] * len(names)))

@@ -143,15 +143,19 @@ class Distillation(nn.Module):
                 "run goes on with other targets", ", ".join(kept["path"] for kept in self.record), before,
             )  # fmt: skip
 
-    def forward(self, task_loss: Tensor, logits: Tensor, waveform: Tensor) -> Tensor:
+    def forward(self, task_loss: Tensor, logits: Tensor, waveform: Tensor, *, unit: Tensor | None = None) -> Tensor:
         """What training minimises.
 
         Args:
             task_loss: the mean of the batch.
             logits: the student's, shape (batch, num_classes).
             waveform: what the student was given, shape (batch, channels, time), int16 PCM or float in [-1, 1).
+            unit: of a regression's numbers, shape (num_classes,), in which their errors are measured; by default 1.
         """
-        value = distillation_loss(logits, self.soft_targets(waveform), task=self._task, temperature=self.temperature)
+        soft_target = self.soft_targets(waveform)
+        if self._task == "regression" and unit is not None:
+            logits, soft_target = (numbers / unit.to(numbers.device) for numbers in (logits, soft_target))
+        value = distillation_loss(logits, soft_target, task=self._task, temperature=self.temperature)
         self.task_loss.update(task_loss.detach(), len(logits))
         self.distill_loss.update(value.detach(), len(logits))
         return (1 - self.weight) * task_loss + self.weight * value
