@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,15 +96,19 @@ def test_wrong_arguments_end_in_one_line(
     assert error.count("\n") == 1
 
 
-def test_typed_in_a_shell(tmp_path: Path) -> None:
+def test_what_is_fused_is_written_and_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     for name, p in (("a", 0.8), ("b", 0.6)):
         write_csv(tmp_path / f"{name}.csv", ["path", "x", "y"], [["1.wav", p, 1 - p]])
-    words = [sys.executable, TOOL, "a.csv", "b.csv", "--mean", "arithmetic", "--out", "fused"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "1 files, without targets and so without scores\n  fused/predictions.csv\n"
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "a.csv", "b.csv", "--mean", "arithmetic", "--out", "fused") == 0
+    said = "1 files, without targets and so without scores\n  fused/predictions.csv\n"
+    assert capsys.readouterr() == (said, "")
 
 
-def test_help_loads_no_torch() -> None:
-    code = "import sys, fuse; fuse.build_parser().format_help(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=TOOL.parent, check=False).returncode == 0
+def test_help_as_it_is_typed_loads_no_torch(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", TOOL, "--help"]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("usage: fuse.py")
+    assert not re.search(r"\| +torch$", done.stderr, flags=re.MULTILINE)

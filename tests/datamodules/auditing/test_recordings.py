@@ -33,6 +33,7 @@ def stored(source: Path, out: Path) -> Store:
     return Store(out)
 
 
+@pytest.mark.slow
 def test_identical_notes_and_the_empty_file_of_philharmonia(recordings: Path, tmp_path: Path) -> None:
     root = recordings / "philharmonia"
     store = stored(root, tmp_path / "store")
