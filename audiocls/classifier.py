@@ -202,7 +202,7 @@ class Classifier(pl.LightningModule):
     def _settle_unit(self) -> None:
         """Take the unit of a model that is new from the training clips; a run that goes on has its own."""
         new = self.task == "regression" and not self.origin.any()
-        if new and (datamodule := getattr(self.trainer, "datamodule", None)) is not None:
+        if new and (datamodule := getattr(self._trainer, "datamodule", None)) is not None:
             target = datamodule.clips("train").targets.double()
             unit = target.std(0, correction=0)
             self.origin, self.unit = target.mean(0).float(), torch.where(unit > 0, unit, 1.0).float()
