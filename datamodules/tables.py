@@ -99,7 +99,7 @@ def read_own_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def read_clips_csv(path: Path) -> pd.DataFrame:
-    """The user's own table of clips: columns `path`, as it is written, `label` and whatever more, without blanks around.
+    """The user's own table of clips: columns `path`, as it is written, `label` and more, which have no blanks around.
 
     A blank behind a name would make two classes of one, and hide a speaker on two sides. Raises as `read_own_csv`.
     """
