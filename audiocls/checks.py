@@ -70,6 +70,19 @@ def check_trainer(trainer: Any, *, command: str) -> None:
     for name in ("max_epochs", "max_steps"):
         if command == "fit" and trainer[name] == 0:
             raise ValueError(f"--trainer.{name} must be at least 1, or -1 for no limit, got 0")
+    if isinstance(trainer.max_time, str) and not re.fullmatch(r"\d+(:\d\d){3}", trainer.max_time.strip()):
+        raise ValueError(
+            "--trainer.max_time must be days, hours, minutes and seconds as DD:HH:MM:SS, such as 00:01:30:00, got "
+            f"{trainer.max_time!r}"
+        )
+
+
+def check_max_epochs(max_epochs: int | None, *, n_begun: int, checkpoint: str) -> None:
+    """Refuse to go on with a run that has gone further than it is to go."""
+    if max_epochs is not None and -1 < max_epochs < n_begun:
+        raise ValueError(
+            f"--trainer.max_epochs must be at least {n_begun}, the epochs that {checkpoint} has begun, got {max_epochs}"
+        )
 
 
 def _check_known(name: str, wanted: Any, known: list[str], *, listed: list[str]) -> None:

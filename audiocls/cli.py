@@ -26,14 +26,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_only
 
-from audiocls.callbacks import GracefulStop, LastCheckpoint, Progress, SecondInterrupt, StepSeed
-from audiocls.checks import check_monitor, check_trainer, locked, writable
+from audiocls.callbacks import SHORT, GracefulStop, LastCheckpoint, Progress, SecondInterrupt, StepSeed
+from audiocls.checks import check_max_epochs, check_monitor, check_trainer, locked, writable
 from audiocls.classifier import Classifier
 from audiocls.intervals import N_DRAWS, Intervals
 from audiocls.metrics import Evaluation, score_names
 from audiocls.report.callback import RunReport
 from audiocls.runs import CHECKPOINTS, NAMES, find_checkpoint, read_checkpoint, unused, with_known_config
-from audiocls.terminal import meant, option_names, quiet_libraries, sentence, shortened, shown_classes
+from audiocls.terminal import accepted, meant, option_names, quiet_libraries, sentence, shortened, shown_classes
 from audiocls.tracking import RunLogger
 from datamodules.base import AudioDataModule
 
@@ -70,12 +70,29 @@ class Parser(LightningArgumentParser):
         if self.unconfigured and f"arguments are required: {AudioCLI.command}." in message:
             lacking = re.sub(rf"\b{AudioCLI.command}\.", "--", message.partition("required: ")[2])
             message = f"{self.unconfigured} (without it, {lacking} are required)"
-        sys.stderr.write(f"audiocls: error: {shortened(message, option_names(self))}\n")
+        sys.stderr.write(f"audiocls: error: {linked(message) or shortened(message, option_names(self))}\n")
         sys.exit(2)
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
         """Text of a configuration. What was parsed is not checked again, which takes four times as long as writing."""
         return super().dump(*args, **{"skip_validation": True} | kwargs)
+
+
+def linked(message: str) -> str:
+    """What a parser says of a setting that is the data's to say, in a sentence; empty where it says something else."""
+    option = re.search(r"(?:Linked \"|--> |arguments: --|accept option ')([\w.]+)", message)
+    if option and option[1].rpartition(".")[2] in LINKS:
+        return said_by_the_data(option[1])
+    option = re.search(r"Parser key \"([\w.]+)\"(?s:.*)Option '(num_classes|class_names)' is not accepted", message)
+    return said_by_the_data(".".join(option.groups())) if option else ""
+
+
+def said_by_the_data(option: str) -> str:
+    """What to do about a setting that the data says to the model."""
+    name, option = option.rpartition(".")[2], option.replace(".init_args", "")
+    if name in accepted("datamodules.AudioTable"):
+        return f"--{option} comes from the data: leave it out, or set --data.{name}"
+    return f"--{option} comes from the labels of the data: leave it out"
 
 
 class SaveConfig(SaveConfigCallback):
@@ -153,6 +170,7 @@ class AudioCLI(LightningCLI):
         config.ckpt_path = str(find_checkpoint(Path(config.run_dir), config.ckpt_path))
         checkpoint = read_checkpoint(Path(config.ckpt_path))
         if AudioCLI.command == "fit":
+            check_max_epochs(config.trainer.max_epochs, n_begun=checkpoint["epoch"] + 1, checkpoint=config.ckpt_path)
             return  # the configuration that is given is the one to train with; its weights must fit
         saved = checkpoint["hyper_parameters"]
         model = {key: value for key, value in saved.items() if key in RECIPE}
@@ -171,6 +189,9 @@ class AudioCLI(LightningCLI):
         """Send everything of the run into its folder, which no other training may write into meanwhile."""
         config = self.config[AudioCLI.command]
         check_trainer(config.trainer, command=AudioCLI.command)
+        for target in LINKS.values():
+            if config.get(target) is not None:  # the link would put the data's in its place without a word
+                raise ValueError(said_by_the_data(target))
         self.run_dir = Path(config.run_dir).absolute()
         config.trainer.default_root_dir = str(self.run_dir)
         if rank_zero_only.rank != 0 or LightningEnvironment().node_rank() != 0:
@@ -233,6 +254,7 @@ class AudioCLI(LightningCLI):
         known = [f"val/{name}" for name in ("loss", *score_names(self.model.task))]
         known += ["train/loss", "train/loss_step", "lr", "epoch", "step"]
         known += [f"train/loss_{term}" for term in ("task", "distill") if self.model.distill is not None]
+        shown = {f"val_{short}": name for name, short in SHORT.items()}  # by the progress bar
         for part, name in [(part, part.monitor) for part in callbacks if getattr(part, "monitor", None)]:
             if name.startswith("val/") and self.trainer.limit_val_batches == 0:
                 raise ValueError(
@@ -240,9 +262,8 @@ class AudioCLI(LightningCLI):
                     "train/loss, or leave it out"
                 )
             if name not in known and not foreign:  # a callback of the user's own may log it
-                raise ValueError(
-                    f"there is no {name!r} to monitor: there are {', '.join(sorted(known))}{meant(name, known)}"
-                )
+                hint = meant(shown.get(name) or name, known)
+                raise ValueError(f"there is no {name!r} to monitor: there are {', '.join(sorted(known))}{hint}")
 
     def _logger(self) -> RunLogger | bool:
         if self.subcommand != "fit":

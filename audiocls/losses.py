@@ -21,8 +21,8 @@ TINY = torch.finfo(torch.float32).tiny  # a power below 1 has an infinite slope 
 class Loss(nn.Module):
     """Logits (batch, num_classes) and targets to a scalar."""
 
-    tasks: ClassVar[tuple[Task, ...]]
-    """What it is a loss of."""
+    tasks: ClassVar[tuple[Task, ...]] = ()
+    """What it is a loss of; each class says it."""
     weights: Tensor | None
     """One number a class, where it was given any."""
 
@@ -36,9 +36,11 @@ class Loss(nn.Module):
         """Refuse a task or a number of classes that it was not made for.
 
         Raises:
-            ValueError: for either.
+            ValueError: for either, or if the class has no `tasks`.
         """
         name = type(self).__name__
+        if not self.tasks:
+            raise ValueError(f'{name} must say what it is a loss of: set tasks = ("{task}",) in the class')
         if task not in self.tasks:
             fitting = [kind.__name__ for kind in _LOSSES if task in kind.tasks]
             raise ValueError(
@@ -178,10 +180,12 @@ class Asymmetric(Loss):
 
 
 class Huber(Loss):
-    """Squared error near the target, absolute error beyond; in units of the target squared and of the target.
+    """Squared error near the target, absolute error beyond.
+
+    In training all is in standard deviations of the training targets, so that no unit weighs more than another.
 
     Args:
-        delta: where one becomes the other, in units of the target, above 0.
+        delta: where one becomes the other, above 0.
     Raises:
         ValueError: if it is not.
     """

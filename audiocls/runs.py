@@ -27,16 +27,22 @@ def find_checkpoint(run_dir: Path, wanted: str) -> Path:
     """
     if wanted not in NAMES:
         path = Path(wanted)
+        if path.is_dir():
+            raise ValueError(f"checkpoint {wanted!r} is a folder: give a file, or the folder of a run by --run_dir")
         if not path.is_file():
             raise ValueError(f"checkpoint {wanted!r} does not exist: give a file, or best or last with --run_dir")
         return path
+    if run_dir.is_file():
+        raise ValueError(f"--run_dir {run_dir} is a file: give the folder of its run, or the file by --ckpt_path")
     path = run_dir / CHECKPOINTS / f"{wanted}.ckpt"
     if not path.is_file():
         there = sorted(str(found) for found in (run_dir / CHECKPOINTS).glob("*.ckpt"))
-        raise ValueError(
-            f"there is no {path}: "
-            + (f"--ckpt_path can be {', '.join(there)}" if there else "train first, or give another --run_dir")
-        )
+        way_out = "train first, or give another --run_dir"
+        if there:
+            way_out = f"--ckpt_path can be {', '.join(there)}"
+        elif run_dir.name == CHECKPOINTS:
+            way_out = f"give the run's folder, --run_dir {run_dir.parent}"
+        raise ValueError(f"there is no {path}: {way_out}")
     return path
 
 

@@ -7,11 +7,13 @@ import difflib
 import importlib
 import logging
 import os
+import pkgutil
 import re
 import traceback
 import warnings
-from argparse import ArgumentParser
+from argparse import ArgumentParser, _SubParsersAction
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from pytorch_lightning.cli import LightningArgumentParser
@@ -24,11 +26,19 @@ import datamodules
 OURS = tuple(str(Path(package.__file__ or "").parent) + os.sep for package in (audiocls, datamodules))
 # where the classes are that a configuration may name, by the option that names them
 SHOWN = {
-    "data": "datamodules",
-    "model.augment": "audiocls.augment",
-    "model.frontend": "audiocls.frontends",
-    "model.head": "audiocls.heads",
-    "model.lr_scheduler": "audiocls.schedules",
+    "data": ("datamodules",),
+    "model.augment": ("audiocls.augment",),
+    "model.frontend": ("audiocls.frontends",),
+    "model.head": ("audiocls.heads",),
+    "model.loss": ("audiocls.losses",),
+    "model.lr_scheduler": ("audiocls.schedules", "torch.optim.lr_scheduler"),
+    "model.optimizer": ("torch.optim",),
+}
+# whose settings are looked for where one is given without its part, as --lr
+USUAL = {
+    "data": "datamodules.base.AudioDataModule",
+    "model.frontend": "audiocls.frontends.MelSpectrogram",
+    "model.optimizer": "torch.optim.AdamW",
 }
 NOISE = "lit(logger|models)|TPU|Detected KeyboardInterrupt"  # what is left of a run is said at its end
 KINDS = {
@@ -44,7 +54,7 @@ def shortened(message: str, known: Iterable[str] = ()) -> str:
         message: jsonargparse's, often of many lines.
         known: options of the parser that wrote it.
     """
-    if said := wrong_kind(message) or missing_class(message):
+    if said := wrong_kind(message) or missing_class(message) or refused_class(message):
         return said
     noise = r"NoneType|Union subtypes|Subtypes:|Given value|^Errors:|^\s*$|^usage:|Expected a path but"
     lines = [line.strip(" -") for line in message.strip().splitlines() if not re.search(noise, line.strip(" -"))]
@@ -74,21 +84,57 @@ def missing_class(message: str) -> str:
     if not names or not (module or re.search(r"has no attribute|dot import path string", message)):
         return ""
     option, wanted = _option(message), names[-1]
-    classes = [f"{package}.{name}" for name, package in shown_classes().items()]
-    ours = "." not in wanted or wanted.startswith(("audiocls.", "datamodules."))
+    ours = "." not in wanted or wanted.startswith(("audiocls.", "datamodules.", "torch.optim."))
     if not ours and module and wanted.startswith(module[1]):
         owner = "data" if option.startswith("data") else "model"
         return (
             f"the {owner} needs the module {module[1]!r}, which is not found: run where it lies, or put its folder on "
-            f"PYTHONPATH{meant(wanted, classes)}"
+            f"PYTHONPATH{meant(wanted, _classes(''))}"
         )
     if not ours:
         return ""
-    of = [full for full in classes if full.rpartition(".")[0] == SHOWN.get(option, full.rpartition(".")[0])]
-    hint = meant(wanted.rpartition(".")[2], of, last=True)
+    hint = meant(wanted.rpartition(".")[2], _classes(option), last=True)
     if not hint and option in SHOWN:
-        hint = f": it is one of {', '.join(full.rpartition('.')[2] for full in of)}, or a class of yours, as mine.MyOwn"
+        names = ", ".join(full.rpartition(".")[2] for full in _classes(option))
+        hint = f": it is one of {names}, or a class of yours, as mine.MyOwn"
     return f"--{option} {wanted}: there is no such class{hint}"
+
+
+def refused_class(message: str) -> str:
+    """What a parser says of a class that is there and cannot be taken; empty where it says something else."""
+    complaint = re.search(
+        r"(is abstract)|(?:correspond to|to be) a subclass of (?:<class '|Union\[)?([\w, ]+)|"
+        r"arguments are required: ([\w, ]+)", message,
+    )  # fmt: skip
+    named = r"(?:class_path[= ]'|Expected '|a path but |Import path (?!does)|class, but (?!is))([\w.]+)"
+    option = _option(message)
+    if complaint is None or not option:
+        return ""
+    abstract, bases, lacking = complaint.groups()
+    # the class is named before the complaint, those that it is part of before it; or else behind
+    wanted = (re.findall(named, message[: complaint.end()])[-1:] or re.findall(named, message)[:1] or [""])[0]
+    if lacking:
+        return f"--{option} {wanted} needs {' and '.join(f'--{option}.{name}' for name in lacking.split(', '))}"
+    if abstract:
+        full = _full_name(wanted)
+        methods = sorted(pkgutil.resolve_name(full).__abstractmethods__) if "." in full else ["the methods it lacks"]
+        return f"--{option} {wanted} is abstract: add {', '.join(methods)} to it"
+    bases = " or ".join(_full_name(base, message) for base in bases.split(", "))
+    hint = meant(wanted.rpartition(".")[2], _classes(option) if option in SHOWN else (), last=True)
+    return f"--{option} must be a class derived from {bases}, got {wanted}{hint}"
+
+
+def _classes(option: str) -> list[str]:
+    """Full names of the shown classes that an option takes; of all where none are listed for it."""
+    shown = shown_classes().items()
+    return [f"{package}.{name}" for name, package in shown if package in SHOWN.get(option, (package,))]
+
+
+def _full_name(name: str, message: str = "") -> str:
+    """A class's name with its package before it, as we show it or as the message has it."""
+    if package := shown_classes().get(name):
+        return f"{package}.{name}"
+    return next(iter(re.findall(rf"[\w.]+\.{name}\b", message)), name)
 
 
 def _option(message: str) -> str:
@@ -98,8 +144,8 @@ def _option(message: str) -> str:
 
 def nearest(message: str, known: Iterable[str] = ()) -> str:
     """What the user may have meant by an unknown option; empty where nothing is known."""
-    if option := re.search(r"[Uu]nrecognized arguments: --([^\s=]+)", message):
-        return meant(option.group(1), known, form="--{}")
+    if option := re.search(r"(?:[Uu]nrecognized arguments: --|does not accept option ')([^\s=']+)", message):
+        return _placed(option.group(1), list(known)) or meant(option.group(1), known, form="--{}")
     if option := re.search(r"Option '([^']+)' is not accepted", message):
         if owner := re.search(r"class_path[ =]'([\w.]+)'", message):
             names = accepted(owner.group(1))
@@ -107,6 +153,15 @@ def nearest(message: str, known: Iterable[str] = ()) -> str:
             return takes + (meant(option.group(1), names) or _others(owner.group(1), option.group(1)))
         return meant(option.group(1), known)
     return ""
+
+
+def _placed(option: str, known: list[str]) -> str:
+    """Where an option belongs that was given without the part that takes it, as --lr and --optimizer.lr."""
+    owner, dot, setting = option.partition(".")
+    places = [f"{name}{dot}{setting}" for name in known if name.endswith(f".{owner}")]
+    name = option.rpartition(".")[2]
+    places += [f"{part}.{name}" for part, usual in USUAL.items() if part in known and name in accepted(usual)]
+    return f"; did you mean --{places[0]}?" if places else ""
 
 
 def _others(class_path: str, option: str) -> str:
@@ -119,32 +174,34 @@ def _others(class_path: str, option: str) -> str:
 
 def meant(name: str, known: Iterable[str], *, form: str = "{!r}", last: bool = False) -> str:
     """The known name that is most like `name`, as a question; `last` compares what stands behind the last dot."""
-    by_key = {(full.rpartition(".")[2] if last else full): full for full in known}
-    near = difflib.get_close_matches(name, by_key, n=1)
+    by_key = {(full.rpartition(".")[2] if last else full).lower(): full for full in known}
+    near = difflib.get_close_matches(name.lower(), by_key, n=1)
     return f"; did you mean {form.format(by_key[near[0]])}?" if near else ""
 
 
 def shown_classes() -> dict[str, str]:
     """Every class that our packages show to a configuration, imported: its name -> its package."""
     shown = {}
-    for package in SHOWN.values():
+    for package in chain.from_iterable(SHOWN.values()):
         module = importlib.import_module(package)
-        names = getattr(module, "__all__", [name for name in vars(module) if name[0].isupper()])
+        own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == package]
+        names = getattr(module, "__all__", own)
         shown |= {name: package for name in names if isinstance(getattr(module, name), type)}
     return shown
 
 
 def accepted(class_path: str) -> list[str]:
     """Names of the arguments of a class, with those that it hands on."""
-    module, _, name = class_path.rpartition(".")
     parser = LightningArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(getattr(importlib.import_module(module), name), fail_untyped=False)
+    parser.add_class_arguments(pkgutil.resolve_name(class_path), fail_untyped=False)
     return option_names(parser, leave_out=("help", "config", "self", "params", "optimizer"))
 
 
 def option_names(parser: ArgumentParser, *, leave_out: tuple[str, ...] = ("help",)) -> list[str]:
-    """Names of all options of a parser."""
+    """Names of all options of a parser, and of those of its commands."""
     names = [action.dest for action in parser._actions if not action.dest.endswith(".help")]
+    commands = [action for action in parser._actions if isinstance(action, _SubParsersAction)]
+    names += [name for action in commands for command in action.choices.values() for name in option_names(command)]
     return [name for name in names if name not in leave_out]
 
 

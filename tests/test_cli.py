@@ -121,6 +121,39 @@ def test_unknown_command_says_the_nearest(capsys: pytest.CaptureFixture[str]) ->
         (["--ckpt_path", "last"], "checkpoints/last.ckpt: train first, or give another --run_dir"),
         (["--ckpt_path", "nowhere.ckpt"], "checkpoint 'nowhere.ckpt' does not exist"),
         (["--data.store", "nowhere"], "nowhere"),
+        (["--model.num_classes", "5"], "--model.num_classes comes from the labels of the data: leave it out"),
+        (["--data.num_classes", "5"], "--data.num_classes comes from the labels of the data: leave it out"),
+        (["--model.head.num_classes", "5"], "--model.head.num_classes comes from the labels of the data: leave it out"),
+        (["--model.clip_seconds", "2"], "--model.clip_seconds comes from the data: leave it out, or set --data.clip"),
+        (["--model.task", "multilabel"], "--model.task comes from the data: leave it out, or set --data.task"),
+        (["--model.sample_rate", "8000"], "--model.sample_rate comes from the data: leave it out, or set --data.sam"),
+        (["--model.frontend.sample_rate", "44100"], "--model.frontend.sample_rate comes from the data: leave it out"),
+        (["--lr", "0.1"], "did you mean --model.optimizer.lr?"),
+        (["--optimizer.lr", "3"], "did you mean --model.optimizer.lr?"),
+        (["--batch_size", "3"], "did you mean --data.batch_size?"),
+        (["--model.loss", "Foo"], "there is no such class: it is one of Loss, CrossEntropy, BinaryCrossEntropy, Focal"),
+        (["--model.loss", "CrossEntropyLoss"], "did you mean 'audiocls.losses.CrossEntropy'?"),
+        (
+            ["--model.loss", "torch.nn.CrossEntropyLoss"],
+            "--model.loss must be a class derived from audiocls.losses.Loss, got torch.nn.CrossEntropyLoss; did you",
+        ),
+        (["--model.head", "torch.nn.Linear"], "derived from audiocls.heads.Head, got torch.nn.Linear"),
+        (["--model.frontend", "torch.nn.Linear"], "derived from audiocls.frontends.Frontend, got torch.nn.Linear"),
+        (
+            ["--data", "audiocls.heads.ConvNet"],
+            "derived from datamodules.base.AudioDataModule, got audiocls.heads.Conv",
+        ),
+        (["--model.augment+", "torch.nn.Linear"], "derived from audiocls.augment.Augmentation, got torch.nn.Linear"),
+        (["--model.optimizer", "ADAMW"], "there is no such class; did you mean 'torch.optim.AdamW'?"),
+        (["--model.lr_scheduler", "Foo"], "it is one of WarmupCosine, LambdaLR, MultiplicativeLR, StepLR,"),
+        (["--model.lr_scheduler", "StepLR"], "lr_scheduler.StepLR needs --model.lr_scheduler.step_size\n"),
+        (
+            ["--trainer.callbacks+", "EarlyStopping"],
+            "--trainer.callbacks pytorch_lightning.callbacks.EarlyStopping needs --trainer.callbacks.monitor\n",
+        ),
+        (["--model.augment+", "Mixing"], "--model.augment Mixing is abstract: add augment to it"),
+        (["--trainer.max_time", "5min"], "--trainer.max_time must be days, hours, minutes and seconds as DD:HH:MM:SS"),
+        (["--ckpt_path", str(CONF)], "conf' is a folder: give a file, or the folder of a run by --run_dir"),
         (["--seed_everything", "-4"], "--seed_everything must be at least 0 and below 2**32, got -4"),
     ],
 )
@@ -131,6 +164,26 @@ def test_a_mistake_ends_in_one_line(
     err = capsys.readouterr().err
     assert says in err
     assert err.startswith("audiocls: error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("model: {num_classes: 5}", "--model.num_classes comes from the labels of the data: leave it out"),
+        ("model: {frontend: {init_args: {sample_rate: 44100}}}", "--model.frontend.sample_rate comes from the data:"),
+        ("lr: 0.1", "did you mean --model.optimizer.lr?"),
+        ("trainer: {max_epoch: 3}", "did you mean --trainer.max_epochs?"),
+    ],
+)
+def test_what_stood_in_a_configuration_was_passed_over_or_had_no_hint(
+    content: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "overlay.yaml").write_text(content)
+    given = ["--config", str(tmp_path / "overlay.yaml"), "--run_dir", str(tmp_path / "run")]
+    assert run("fit", "--config", RECIPE, *given) == 2
+    err = capsys.readouterr().err
+    assert says in err
     assert err.count("\n") == 1
 
 
@@ -369,7 +422,7 @@ def test_a_second_training_into_one_folder_is_refused(
         for more in ([], ["--ckpt_path", "last"]):
             (run_dir / "checkpoints").mkdir(exist_ok=True)
             (run_dir / "checkpoints" / "last.ckpt").touch()
-            monkeypatch.setattr("audiocls.cli.read_checkpoint", lambda _: {})
+            monkeypatch.setattr("audiocls.cli.read_checkpoint", lambda _: {"epoch": 0})
             assert fit(tones, run_dir, *more) == 2
             *_, said = capsys.readouterr().err.splitlines()
             assert said == (
@@ -419,8 +472,21 @@ def test_a_file_system_without_locks_is_trained_on(tmp_path: Path, monkeypatch: 
 # --- classes of the user's own ---
 
 MINE = """
+from audiocls.augment import ClipAugmentation
 from audiocls.frontends import MelSpectrogram
+from audiocls.losses import Loss
 from datamodules import AudioFolder
+
+class Square(Loss):
+    def forward(self, logits, target):
+        return logits.square().mean()
+
+class Nowhere(ClipAugmentation):
+    def change(self, x):
+        return x
+
+class Unchanging(ClipAugmentation):
+    stage = "waveform"
 
 class Mel(MelSpectrogram):
     pass
@@ -449,6 +515,24 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_module_beside_the_configuration_is_found(form: str, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fit", *form.format(own).split(), "--model.frontend", "mine.Mel", "--print_config") == 0
     assert yaml.safe_load(capsys.readouterr().out)["model"]["frontend"]["class_path"] == "mine.Mel"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["--model.loss", "mine.Square"], 'Square must say what it is a loss of: set tasks = ("multiclass",) in the'),
+        (["--model.augment+", "mine.Nowhere"], "Nowhere must say where it acts: set stage = 'waveform' or 'spectro"),
+        (["--model.augment+", "mine.Unchanging"], "--model.augment mine.Unchanging is abstract: add change to it"),
+    ],
+)
+def test_what_a_class_of_one_s_own_lacks_is_named(
+    settings: list[str], says: str, own: Path, tones: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They ended in a traceback, the second one in its first step, or the method was not named."""
+    sys.path.append(str(own.parent))
+    assert fit(tones, tmp_path / "run", "--trainer.logger", "false", *settings) == 2
+    *_, said = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"audiocls: error: {says}")
 
 
 def test_what_scores_names_the_module_that_is_missing(
@@ -688,6 +772,7 @@ EARLY = ["--trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping", "--tr
         ([*UNSEEN, *EARLY, "val/loss"], "EarlyStopping waits for val/loss, and nothing is validated here: set its"),
         (["--monitor", "val/acuracy"], "there is no 'val/acuracy' to monitor: there are epoch, lr, step, train/loss,"),
         (["--monitor", "accuracy"], "did you mean 'val/accuracy'?"),
+        (["--monitor", "val_acc"], "did you mean 'val/accuracy'?"),  # as the progress bar has it
         ([*EARLY, "val/los"], "did you mean 'val/loss'?"),
         (["--trainer.overfit_batches", "-1"], "You have passed invalid value -1 for overfit_batches"),
     ],
@@ -735,6 +820,17 @@ def test_a_used_folder_is_not_trained_over(trained: Path, tones: Path, capsys: p
         capsys.readouterr().err
     )
     assert (trained / "checkpoints" / "best.ckpt").read_bytes() == before
+
+
+def test_a_run_that_has_gone_further_than_it_is_to_go_says_how_far(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning named neither the option nor the checkpoint."""
+    assert run("fit", "--run_dir", str(trained), "--ckpt_path", "last", *ONE_EPOCH) == 2
+    assert capsys.readouterr().err == (
+        "audiocls: error: --trainer.max_epochs must be at least 2, the epochs that "
+        f"{trained / 'checkpoints' / 'last.ckpt'} has begun, got 1\n"
+    )
 
 
 def test_the_saved_configuration_trains_again_to_the_same_weights(trained: Path, tmp_path: Path) -> None:
@@ -886,6 +982,12 @@ def test_find_checkpoint_says_what_is_there(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path, "last") == tmp_path / "checkpoints" / "last.ckpt"
     with pytest.raises(ValueError, match=r"--ckpt_path can be .*last\.ckpt"):
         find_checkpoint(tmp_path, "best")
+    with pytest.raises(ValueError, match=f"give the run's folder, --run_dir {tmp_path}$"):
+        find_checkpoint(tmp_path / "checkpoints", "last")
+    with pytest.raises(
+        ValueError, match=r"last\.ckpt is a file: give the folder of its run, or the file by --ckpt_path"
+    ):
+        find_checkpoint(tmp_path / "checkpoints" / "last.ckpt", "best")
 
 
 def test_a_run_brings_its_own_configuration(tmp_path: Path) -> None:

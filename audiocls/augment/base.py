@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,12 @@ class Augmentation(nn.Module, ABC):
         Args:
             sample_rate: of the waveforms, in Hz.
             task: of the targets.
+        Raises:
+            ValueError: if `stage` is none of the two.
         """
+        if (stage := getattr(self, "stage", None)) not in get_args(Stage):
+            name, stages = type(self).__name__, " or ".join(map(repr, get_args(Stage)))
+            raise ValueError(f"{name} must say where it acts: set stage = {stages} in the class, got {stage!r}")
         self._sample_rate = sample_rate
 
     @property
