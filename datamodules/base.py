@@ -111,11 +111,10 @@ class AudioDataModule(pl.LightningDataModule):
                 raise ValueError(f"{name} must be a time above 0 s, such as 2.0, or null, got {seconds}")
         one_of("padding", padding, get_args(Padding))
         one_of("order", order, get_args(OrderName))
-        if batch_size < 1 or threads < 1 or num_workers < 0:
-            raise ValueError(
-                f"batch_size and threads must be at least 1 and num_workers at least 0, "
-                f"got {batch_size}, {threads} and {num_workers}"
-            )
+        counts = {"batch_size": (batch_size, 1), "threads": (threads, 1), "num_workers": (num_workers, 0)}
+        for name, (number, least) in counts.items():
+            if number < least:
+                raise ValueError(f"{name} must be at least {least}, got {number}")
         self.store_path = Path(store)
         self.root = Path(root) if root is not None else None
         self.clip_seconds, self.hop_seconds = clip_seconds, hop_seconds or clip_seconds or 1.0

@@ -269,7 +269,7 @@ def test_a_mistake_among_the_options_of_fit_is_said_as_fit_says_it(
     with pytest.raises(SystemExit):
         make_plan(["--config", str(CONF / "digits.yaml"), "--data", "AudioTable", "--data.root", "x", "--data.store",
                    "null"], run_dir=str(tmp_path))  # fmt: skip
-    assert "the following arguments are required: store" in capsys.readouterr().err
+    assert "--data datamodules.AudioTable needs --data.store" in capsys.readouterr().err
 
 
 def test_a_data_module_that_does_not_test_on_its_fold_is_refused(
