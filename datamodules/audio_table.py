@@ -136,12 +136,9 @@ class AudioTable(AudioDataModule):
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """The table, its columns but the paths as categories: a million rows share a few labels, splits and groups."""
     if not path.is_file():
         raise ValueError(f"table {str(path)!r} does not exist: set data.root to the CSV table")
-    written = read_clips_csv(path)
-    # read as categories at once, "007" would become 7
-    return written.astype({column: "category" for column in written if column != "path"})
+    return read_clips_csv(path)
 
 
 def _numbers(path: Path, folds: pd.Series) -> pd.Series:
