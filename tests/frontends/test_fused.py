@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiocls import functional
 from audiocls.frontends import (
@@ -23,7 +22,7 @@ from audiocls.frontends import (
     Spectrogram,
 )
 from audiocls.functional import fused
-from tests.emulated_fused import EmulatedFused
+from tests.emulated_fused import EmulatedFused, Operators
 from tests.frontends.signals import signals
 
 SAMPLE_RATE = 16000
@@ -60,18 +59,6 @@ def test_asked_for_by_name_it_says_what_it_needs(dtype: torch.dtype) -> None:
         frontend(torch.zeros(1, 1, 4000, dtype=dtype))
     with pytest.raises(ValueError, match=r"waveform must be float32 or int16 for path 'fused', got torch\.float64"):
         frontend.spectrum(torch.zeros(1, 1, 4000, dtype=torch.float64))
-
-
-class Operators(TorchDispatchMode):
-    """The names of all operators that are called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(func.name())
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiocls import functional
 from audiocls.functional import fused, fused_energy, fused_kernels
 from audiocls.functional.kept import Kept
 from audiocls.functional.scaling import Logarithm
-from tests.emulated_fused import EmulatedFused
+from tests.emulated_fused import EmulatedFused, Operators
 from tests.functional.energies import SIZES, assert_exact, clips, exact, framings, mel, pcm, settings
 
 every_size = pytest.mark.parametrize("n_fft", SIZES)
@@ -383,18 +382,6 @@ def test_gradients_come_in_parts_and_are_the_same_every_time(
                 assert two is not None
                 assert torch.equal(two, expected)
                 assert_same_gradient(one, expected)
-
-
-class Operators(TorchDispatchMode):
-    """The names of all operators that are called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(func.name())
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.usefixtures("emulated_fused")
