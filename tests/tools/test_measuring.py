@@ -141,7 +141,7 @@ def test_environment_names_versions_and_commit() -> None:
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A machine that is lent for a benchmark may have a copy of the files alone."""
+    """A benchmark may run on a copy of the files alone, where git is not installed."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert measuring.commit() == "unknown"
 
