@@ -13,16 +13,21 @@ numba knows no vectors, so they are made known to it here; a loop that it would 
 What it compiles is kept on disk, by the date of this file: so everything that is compiled together stands in it.
 """
 
+import logging
 import math
 import operator
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import event
 from numba.core.cgutils import for_range, get_or_insert_function, raw_memcpy
 from numba.extending import intrinsic, models, overload, register_model
+
+_logger = logging.getLogger(__name__)
 
 N_LANES = 16
 _STEP = 2 * N_LANES  # from one complex number to the next
@@ -44,6 +49,25 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(nogil=True, cache=True)(function)
     except RuntimeError:  # neither beside this file nor in the user's cache
         return njit(nogil=True)(function)
+
+
+class _Wait(event.Listener):
+    """Says what a program that was just installed is waiting for."""
+
+    def on_start(self, event: event.Event) -> None:
+        if cast("dict[str, Any]", event.data)["dispatcher"].py_func.__module__ == __name__:
+            _say_that_it_compiles()
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+@cache
+def _say_that_it_compiles() -> None:
+    _logger.info("compiling the front-end for this processor: some seconds, at its first use alone")
+
+
+event.register("numba:compile", _Wait())
 
 
 class _Lanes(types.Type):

@@ -7,12 +7,15 @@ are compared bit by bit.
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
+import numba
 import pytest
 import torch
 from torch import Tensor
 
 from audiocls import functional
+from audiocls.functional import lane_kernels
 from audiocls.functional.lane_kernels import N_LANES
 
 SAMPLE_RATE = 16000
@@ -217,6 +220,18 @@ print(functional.lane_energy(torch.zeros(1, 100), n_fft=8, hop_length=4, window=
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert "torch.Size([1, 5, 26])" in done.stdout
+
+
+def test_a_wait_for_the_compiler_is_explained_once(caplog: pytest.LogCaptureFixture) -> None:
+    lane_kernels._say_that_it_compiles.cache_clear()
+    caplog.set_level("INFO")
+    said = []
+    for module in ("of.others", lane_kernels.__name__, lane_kernels.__name__):
+        function = FunctionType((lambda number: number).__code__, {"__name__": module})
+        assert numba.njit(function)(1) == 1
+        said.append([record.getMessage() for record in caplog.records])
+    says = "compiling the front-end for this processor: some seconds, at its first use alone"
+    assert said == [[], [says], [says]]
 
 
 def test_the_length_of_a_tile_is_that_of_the_tests() -> None:
