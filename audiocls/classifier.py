@@ -238,6 +238,14 @@ class Classifier(pl.LightningModule):
                 "smaller pools", type(self.head).__name__, math.ceil(100 * least) / 100, self.clip_seconds,
             )  # fmt: skip
 
+    def on_train_epoch_start(self) -> None:
+        """Begin the means of the losses anew; an epoch that a checkpoint has cut in two begins once."""
+        for mean in self._means().values():
+            mean.reset()
+
+    def _means(self) -> dict[str, Mean]:
+        return {name: part for name, part in self.named_modules() if isinstance(part, Mean)}
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch of crops."""
         if len(self.augment):
@@ -291,7 +299,6 @@ class Classifier(pl.LightningModule):
         self.log("lr", rates[HEAD])
         for level, steps in self.freeze_steps.items():
             self.log(f"lr/{level}", 0.0 if self.trainer.global_step < steps else rates[level])
-        self.train_loss.reset()
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimizer and its schedule; a schedule that asks for the length of the run is told."""
@@ -393,6 +400,7 @@ class Classifier(pl.LightningModule):
             "thresholds": None if self.thresholds is None else self.thresholds.tolist(),
             "origin": self.origin.tolist(),
             "unit": self.unit.tolist(),
+            "means": {name: mean.sums() for name, mean in self._means().items()},
             "versions": {
                 "audiocls": audiocls.__version__,
                 "torch": str(torch.__version__),
@@ -433,3 +441,7 @@ class Classifier(pl.LightningModule):
         self.thresholds = None if thresholds is None else torch.tensor(thresholds, dtype=torch.float64)
         self.origin = torch.tensor(kept.get("origin", [0.0] * len(names)))
         self.unit = torch.tensor(kept.get("unit", [1.0] * len(names)))
+        means = self._means()
+        for name, sums in kept.get("means", {}).items():
+            if name in means and self.global_rank == 0:  # they are of all processes
+                means[name].go_on_from(*sums)

@@ -174,11 +174,8 @@ class Distillation(nn.Module):
         return torch.stack(answers).mean(0)
 
     def terms(self) -> dict[str, Tensor]:
-        """The epoch's means of the two terms of the loss, without their weights, by name; then they begin anew."""
-        means = {"task": self.task_loss.compute(), "distill": self.distill_loss.compute()}
-        self.task_loss.reset()
-        self.distill_loss.reset()
-        return means
+        """The epoch's means of the two terms of the loss, without their weights, by name."""
+        return {"task": self.task_loss.compute(), "distill": self.distill_loss.compute()}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Distillation:
         """What `.to()`, `.half()`, `.cuda()` go through: the teachers follow the student."""

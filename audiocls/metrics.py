@@ -141,6 +141,17 @@ class Mean(Metric):
         """The mean, nan before the first number."""
         return self.total / self.weight
 
+    def sums(self) -> tuple[float, float]:
+        """Sum and weight so far, of all processes, for a checkpoint."""
+        with self.sync_context():
+            return float(self.total), float(self.weight)
+
+    def go_on_from(self, total: float, weight: float) -> None:
+        """Take the place of one whose `sums` these were."""
+        self.reset()
+        self.update(torch.full_like(self.total, total), 1.0)
+        self.weight.fill_(weight)
+
 
 def _sum_by_clip(clip: Tensor, value: Tensor, windows: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rows of one clip become one row: (clip, summed value, summed windows, the clip's target), ascending by clip."""

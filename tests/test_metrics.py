@@ -175,5 +175,10 @@ def test_the_mean_of_losses_counts_clips_and_keeps_a_nan() -> None:
     mean.update(torch.tensor(1.0), 3)
     mean.update(torch.tensor(5.0), torch.tensor(1.0))
     assert mean.compute() == 2
+    again = Mean()
+    again.go_on_from(*mean.sums())
+    for part in (mean, again):
+        part.update(torch.tensor(0.1), 0.7)
+    assert again.compute() == mean.compute()
     mean.update(torch.tensor(torch.nan), 3)
     assert mean.compute().isnan()
