@@ -173,10 +173,11 @@ class SecondInterrupt(Callback):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps one checkpoint to go on from: after every epoch, every so many steps, and when the run is stopped.
+    """Keeps one checkpoint to go on from: after every epoch and validation, every so many steps, and where a run stops.
 
     The file is written aside and then replaces the one before, so a kill at any moment leaves one that is whole. At an
-    epoch's end it is written after the validation.
+    epoch's end it is written after the validation. A run that `max_steps` or `max_time` ends inside an epoch goes on
+    with the rest of that epoch; Lightning, which lets it end there, would go on with the next one.
 
     Args:
         path: file to write.
@@ -191,19 +192,41 @@ class LastCheckpoint(Checkpoint):
         self.path = Path(path)
         self.every_n_steps = every_n_steps
         self.saved_step = -1
+        self._stop = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let a run with `max_steps` go on as one without.
+
+        With it, Lightning 2.6 takes an epoch that is over for one that is under way, and leaves out the next
+        (Lightning's issue 19617).
+        """
+        trainer.fit_loop._iteration_based_training = _no
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save inside the epoch where that is asked for."""
+        """Save inside the epoch where that is asked for, or where it ends there."""
+        if not step_is_whole(trainer, batch_idx):
+            self._stop |= trainer.should_stop  # for the end of the step
+            trainer.should_stop = False
+            return
+        trainer.should_stop, self._stop = trainer.should_stop or self._stop, False
         step = trainer.global_step
-        due = self.every_n_steps and step % self.every_n_steps == 0 and step != self.saved_step
-        if due and step_is_whole(trainer, batch_idx):
+        due = self.every_n_steps and step % self.every_n_steps == 0
+        stops = trainer.should_stop and trainer.fit_loop._can_stop_early  # it may be held to go on
+        ends = (stops or step == trainer.max_steps) and not trainer.is_last_batch
+        if (due or ends) and step != self.saved_step:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save inside the epoch, now that it is known which checkpoint is the best."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and not trainer.is_last_batch:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the end of the epoch, its validation included."""
-        self._save(trainer)
+        if trainer.is_last_batch or trainer.global_step != self.saved_step:
+            self._save(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Save what a run that is stopped on purpose has reached; saving needs all processes, so Ctrl-C alone does not.
@@ -222,6 +245,10 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             os.replace(aside, self.path)
         self.saved_step = trainer.global_step
+
+
+def _no() -> bool:
+    return False
 
 
 # of the scores that decide by default

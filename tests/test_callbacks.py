@@ -247,6 +247,56 @@ def test_a_checkpoint_was_written_between_accumulated_batches_before_the_first_s
     assert kept == [(1, 4), (2, 6), (2, 6), (3, 4), (4, 6), (4, 6)]
 
 
+@pytest.mark.parametrize("limits", [(8, -1), (8, 9, 12, 100), (6, 7, 100), (12, 100, -1)])
+def test_a_limit_of_steps_lost_the_rest_of_its_epoch_and_the_epoch_behind_one(tmp_path, limits):
+    """Lightning ends the epoch, and with a limit it takes one that has ended for one under way."""
+    whole = fit(tmp_path / "whole", StepSeed(3), enable_checkpointing=False)
+    last, draws = tmp_path / "last.ckpt", []
+    for limit in limits:
+        ckpt_path = last if last.exists() else None
+        part = fit(tmp_path, StepSeed(3), LastCheckpoint(last), ckpt_path=ckpt_path, max_steps=limit)
+        draws += part.draws
+    assert draws == whole.draws
+    assert all(torch.equal(*pair) for pair in zip(whole.parameters(), part.parameters(), strict=True))
+
+
+class Clock(Callback):
+    """Stops the training as `max_time` does, where it is not asked for."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.batches -= 1
+        if self.batches == 0:
+            trainer.should_stop = True
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_trained"), [({}, 8), ({"limit_val_batches": 0}, 8), ({"accumulate_grad_batches": 4}, 10)]
+)
+def test_a_limit_of_time_lost_the_rest_of_its_epoch_and_gradients_that_were_no_step(tmp_path, settings, n_trained):
+    whole = fit(tmp_path / "whole", StepSeed(3), enable_checkpointing=False, **settings)
+    last = tmp_path / "last.ckpt"
+    part = fit(tmp_path, Clock(8), StepSeed(3), LastCheckpoint(last), **settings)
+    assert len(part.draws) == n_trained
+    resumed = fit(tmp_path, StepSeed(3), LastCheckpoint(last), ckpt_path=last, **settings)
+    assert part.draws + resumed.draws == whole.draws
+    assert all(torch.equal(*pair) for pair in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_validation_inside_an_epoch_is_saved_too(tmp_path):
+    kept = []
+
+    class Kept(LastCheckpoint):
+        def _save(self, trainer: pl.Trainer) -> None:
+            super()._save(trainer)
+            kept.append(trainer.global_step)
+
+    fit(tmp_path, Kept(tmp_path / "last.ckpt"), epochs=2, val_check_interval=2)
+    assert kept == [2, 4, 6, 8, 10, 12]
+
+
 def test_several_processes_agree_every_n_steps():
     asked: list[bool] = []
 
