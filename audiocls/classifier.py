@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import audiocls
 from audiocls.augment import Augmentation
@@ -299,6 +300,20 @@ class Classifier(pl.LightningModule):
         self.log("lr", rates[HEAD])
         for level, steps in self.freeze_steps.items():
             self.log(f"lr/{level}", 0.0 if self.trainer.global_step < steps else rates[level])
+        for schedule in self.trainer.lr_scheduler_configs:
+            due = self.trainer.is_last_batch and (self.current_epoch + 1) % schedule.frequency == 0
+            monitored = self.trainer.callback_metrics.get(schedule.monitor or "")
+            if isinstance(schedule.scheduler, ReduceLROnPlateau) and due and monitored is not None:
+                schedule.scheduler.step(monitored)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Leave a plateau alone, whose step is taken in `on_train_epoch_end`.
+
+        Lightning takes it when the checkpoint of the epoch is written, and in the first epoch of a run that goes on not
+        at all.
+        """
+        if metric is None:
+            super().lr_scheduler_step(scheduler, metric)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """The optimizer and its schedule; a schedule that asks for the length of the run is told."""
@@ -306,7 +321,7 @@ class Classifier(pl.LightningModule):
         scheduler = self.make_lr_scheduler(optimizer)
         if isinstance(scheduler, WarmupCosine) and scheduler.total_steps is None:
             scheduler.set_total_steps(self._total_steps())
-        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        if isinstance(scheduler, ReduceLROnPlateau):
             if self.trainer.limit_val_batches == 0:
                 raise ValueError(
                     "ReduceLROnPlateau waits for validations, and nothing is validated here: take another "

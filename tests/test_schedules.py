@@ -1,16 +1,21 @@
 """The schedule rises, falls like a cosine, and follows a run that is made longer."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from audiocls.callbacks import LastCheckpoint, StepSeed
 from audiocls.classifier import Classifier
 from audiocls.frontends import MelSpectrogram
 from audiocls.heads import ConvNet
 from audiocls.schedules import WarmupCosine
+from datamodules import AudioFolder
 
 
 def rates(schedule: WarmupCosine, n: int) -> list[float]:
@@ -58,6 +63,31 @@ def test_a_run_that_its_epochs_end_before_its_steps_never_cooled(
         max_epochs=max_epochs, max_steps=max_steps,
     ))  # fmt: skip
     assert model.configure_optimizers()["lr_scheduler"]["scheduler"].total_steps == total
+
+
+@pytest.mark.parametrize("limit", [8, 12])  # in mid-epoch and at the end of one
+def test_a_run_that_goes_on_missed_a_step_on_the_plateau(tones: Path, tmp_path: Path, limit: int) -> None:
+    def train(last: Path, max_steps: int) -> dict[str, Any]:
+        pl.seed_everything(0, verbose=False)
+        model = Classifier(
+            MelSpectrogram(8000, n_fft=128, n_mels=16), lambda *sizes: ConvNet(*sizes, channels=[4]), num_classes=3,
+            lr_scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, patience=0, threshold=0.9, factor=0.5),
+        )  # fmt: skip
+        trainer = pl.Trainer(
+            max_epochs=4, max_steps=max_steps, callbacks=[StepSeed(0), LastCheckpoint(last)], accelerator="cpu",
+            logger=False, enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )  # fmt: skip
+        data = AudioFolder(tones, sample_rate=8000, clip_seconds=0.1, batch_size=3)
+        trainer.fit(model, data, ckpt_path=last if last.exists() else None, weights_only=False)
+        return torch.load(last, weights_only=False)["lr_schedulers"][0]
+
+    whole = train(tmp_path / "whole.ckpt", -1)
+    train(tmp_path / "parts.ckpt", limit)
+    parts = train(tmp_path / "parts.ckpt", -1)
+    assert whole["last_epoch"] == 4
+    assert whole["_last_lr"] == [1e-3 / 8] * 3  # of three groups; after the first epoch each is a plateau
+    assert parts == whole
 
 
 @pytest.mark.parametrize(
