@@ -301,15 +301,16 @@ class AudioCLI(LightningCLI):
 
     def _trained(self) -> Iterator[str]:
         """Scores of the epoch that checkpoint, tables and figures are of, and of the last where that is another."""
-        best, last, n_epochs = self.report.best, self.model.evaluation, self.trainer.current_epoch  # all of them over
+        best, last, epochs = self.report.best, self.model.evaluation, self.report.validated
         if best is None and (loss := self.trainer.callback_metrics.get("train/loss")) is not None:
+            n_epochs = self.trainer.current_epoch  # all of them over
             yield f"nothing was validated: the last of {n_epochs} epochs is kept, training loss {float(loss):.4g}"
         if best is not None:
-            chosen = n_epochs > 1 and self.monitor.startswith("val/")
-            why = f", the best of epochs 0 to {n_epochs - 1} by {self.monitor}" if chosen else ""
+            chosen = epochs[-1] > epochs[0] and self.monitor.startswith("val/")
+            why = f", the best of epochs {epochs[0]} to {epochs[-1]} by {self.monitor}" if chosen else ""
             yield f"validation of epoch {best.epoch}{why}: {scores_said(best.evaluation, None)}"
-        if best is not None and last is not None and best.step != self.trainer.global_step:
-            yield f"validation of epoch {n_epochs - 1}, the last: {scores_said(last, None)}"
+        if best is not None and last is not None and last is not best.evaluation:
+            yield f"validation of epoch {epochs[-1]}, the last: {scores_said(last, None)}"
 
     @rank_zero_only
     def _say_interrupted(self) -> None:

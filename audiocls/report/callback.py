@@ -101,6 +101,12 @@ class RunReport(Callback):
         """Of the best epoch of the training so far, on global rank zero; None where nothing was validated."""
         return self._best
 
+    @property
+    def validated(self) -> list[int]:
+        """Epochs of the validations of the training so far, one for each validation, on global rank zero."""
+        rows = [] if self._metrics is None else self._metrics.rows
+        return [int(row["epoch"]) for row in rows if str(row.get("val/loss", ""))]
+
     def report_paths(self) -> dict[str, Path]:
         """What there is to look at: name to path of the files and folders that exist."""
         names = {"metrics": "metrics.csv", "figures": "figures"}
