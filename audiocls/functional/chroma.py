@@ -55,7 +55,7 @@ def chroma_filterbank(
         raise ValueError(f"norm must be the positive p of a p-norm (1.0, 2.0, inf) or None, got {norm}")
 
     # All bins up to the sample rate: the last one's width needs the bin after it.
-    bins = torch.arange(n_fft, dtype=torch.float64) * (sample_rate / n_fft)
+    bins = torch.arange(n_fft, dtype=torch.float64) * sample_rate / n_fft  # in this order 8000 Hz are 8000 Hz exactly
     octaves = torch.log2(bins[1:] / (_LOWEST_A_HZ * 2.0 ** (tuning / n_chroma)))
     # 0 Hz lies in no octave; librosa puts it one and a half below the first bin, half a turn away from its class.
     first = octaves[:1] - 1.5 if n_fft > 1 else torch.zeros(1, dtype=torch.float64)

@@ -148,7 +148,7 @@ def test_gammatone_refuses(setting: dict, message: str) -> None:
         functional.gammatone_filterbank(**{"sample_rate": 16000, "n_fft": 512, "n_bins": 64, **setting})
 
 
-@pytest.mark.parametrize(("sample_rate", "n_fft"), [(22050, 2048), (44100, 4096), (16000, 511)])
+@pytest.mark.parametrize(("sample_rate", "n_fft"), [(22050, 2048), (16000, 480), (16000, 511)])
 @pytest.mark.parametrize(("n_chroma", "tuning"), [(12, 0.0), (24, 0.3), (7, -0.2)])
 @pytest.mark.parametrize("octave_width", [2.0, None])
 @pytest.mark.parametrize("norm", [2.0, 1.0, float("inf"), None])
