@@ -50,8 +50,10 @@ def windowed_sinc(low: Tensor, high: Tensor, *, length: int) -> Tensor:
     tensor([[[0., 1., 0.]]])
     """
     time = _time(length, low)
-    low, high = low.unsqueeze(-1) / math.pi, high.unsqueeze(-1) / math.pi
-    ideal = high * torch.sinc(high * time) - low * torch.sinc(low * time)
+    low, high = low.unsqueeze(-1), high.unsqueeze(-1)
+    # not torch.sinc, whose second derivative in the middle is nan
+    difference = torch.where(time == 0, high - low, torch.sin(high * time) - torch.sin(low * time))
+    ideal = difference / (math.pi * torch.where(time == 0, 1.0, time))
     hamming = 0.54 + 0.46 * torch.cos(2 * math.pi / max(length - 1, 1) * time)
     return (ideal * hamming).unsqueeze(1)
 

@@ -62,6 +62,11 @@ def test_windowed_sinc_equals_scipys_design() -> None:
     np.testing.assert_allclose(ours.numpy(), expected, atol=1e-12)
 
 
+def test_windowed_sinc_has_a_second_derivative_in_its_middle_too() -> None:
+    edges = torch.tensor([[0.2], [1.1]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda edges: functional.windowed_sinc(*edges, length=5), edges)
+
+
 def test_gaussian_window_equals_scipys() -> None:
     expected = scipy.signal.windows.gaussian(41, 7.0)
     np.testing.assert_allclose(functional.gaussian_window(torch.tensor([7.0]).double(), length=41)[0], expected, 1e-12)
