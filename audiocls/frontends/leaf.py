@@ -73,9 +73,9 @@ class Leaf(FilteredWaveform):
         ),
         normalization: Callable[[int], Normalization] = NoNormalization,
     ) -> None:
-        win_length = samples(0.025, sample_rate, win_length)
-        hop_length = samples(0.01, sample_rate, hop_length)
-        _check(n_bins, n_groups, hop_length, conv_win_factor, stride_factor)
+        win_length = samples("win_length", win_length, 0.025, sample_rate)
+        hop_length = samples("hop_length", hop_length, 0.01, sample_rate)
+        _check(n_bins, n_groups, conv_win_factor, stride_factor)
         bands = Bands(
             sample_rate,
             n_bins,
@@ -123,13 +123,9 @@ def _stride(hop_length: int, stride_factor: float, highest: float) -> int:
     return max(stride for stride in range(1, hop_length + 1) if hop_length % stride == 0 and stride <= most)
 
 
-def _check(
-    n_bins: int, n_groups: int, hop_length: int, conv_win_factor: float | None, stride_factor: float | None
-) -> None:
+def _check(n_bins: int, n_groups: int, conv_win_factor: float | None, stride_factor: float | None) -> None:
     if not 1 <= n_groups <= n_bins:
         raise ValueError(f"n_groups must be between 1 and n_bins={n_bins}, got {n_groups}")
-    if hop_length < 1:
-        raise ValueError(f"hop_length must be at least 1 sample, got {hop_length}")
     for name, factor in (("conv_win_factor", conv_win_factor), ("stride_factor", stride_factor)):
         if factor is not None and factor <= 0:
             raise ValueError(f"{name} must be positive or None, got {factor}")

@@ -63,7 +63,8 @@ class SincNet(FilteredWaveform):
         compression: Callable[[int], Compression] = Log,
         normalization: Callable[[int], Normalization] = BatchNormBins,
     ) -> None:
-        kernel_length = samples(250 / 16000, sample_rate, None) | 1 if kernel_length is None else kernel_length
+        if kernel_length is None:
+            kernel_length = samples("kernel_length", None, 250 / 16000, sample_rate) | 1
         if kernel_length < 1 or kernel_length % 2 == 0:
             raise ValueError(f"kernel_length must be odd and at least 1 sample, got {kernel_length}")
         bands = Bands(
@@ -80,8 +81,8 @@ class SincNet(FilteredWaveform):
             sample_rate,
             filterbank=bands,
             groups=[Group(0, n_bins, kernel_length, 1)],
-            win_length=samples(0.025, sample_rate, win_length),
-            hop_length=samples(0.01, sample_rate, hop_length),
+            win_length=samples("win_length", win_length, 0.025, sample_rate),
+            hop_length=samples("hop_length", hop_length, 0.01, sample_rate),
             pooling_width=pooling_width,
             learnable_pooling=learnable_pooling,
             compression=compression,

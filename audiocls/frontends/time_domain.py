@@ -40,14 +40,14 @@ class FilteredWaveform(Frontend):
         sample_rate: of the waveforms, in Hz.
         filterbank: where the bands stand.
         groups: how they are filtered, in order and without a gap.
-        win_length: length of the pooling window, in samples.
-        hop_length: distance between frames, in samples.
+        win_length: length of the pooling window, in samples, at least 1.
+        hop_length: distance between frames, in samples, at least 1.
         pooling_width: standard deviation of the pooling window at the start, as a share of half its length.
         learnable_pooling: whether each band learns its own.
         compression: makes the compression stage, given the number of bins.
         normalization: makes the normalisation stage, given the number of bins.
     Raises:
-        ValueError: if a length is out of range.
+        ValueError: if `pooling_width` is not positive.
     """
 
     def __init__(
@@ -65,8 +65,6 @@ class FilteredWaveform(Frontend):
     ) -> None:
         n_bins = groups[-1].last
         super().__init__(sample_rate, n_bins, compression=compression, normalization=normalization)
-        if win_length < 1:
-            raise ValueError(f"win_length must be at least 1 sample, got {win_length}")
         if pooling_width <= 0:
             raise ValueError(f"pooling_width must be positive, got {pooling_width}: 0.4 is LEAF's")
         self.win_length = win_length
@@ -132,6 +130,13 @@ class FilteredWaveform(Frontend):
         return hz * (2 * torch.pi / self.sample_rate)
 
 
-def samples(seconds: float, sample_rate: int, given: int | None) -> int:
-    """A length in samples: the one given, or that of `seconds`."""
-    return max(round(seconds * sample_rate), 1) if given is None else given
+def samples(name: str, given: int | None, seconds: float, sample_rate: int) -> int:
+    """A length in samples: the one given, or that of `seconds`.
+
+    Raises:
+        ValueError: if it is below 1.
+    """
+    length = max(round(seconds * sample_rate), 1) if given is None else given
+    if length < 1:
+        raise ValueError(f"{name} must be at least 1 sample, got {length}")
+    return length

@@ -308,9 +308,11 @@ def test_exports_for_any_batch_and_length(build: Callable[[], Frontend]) -> None
         (lambda: Leaf(SAMPLE_RATE, n_bins=4, n_groups=5), "n_groups must be between 1 and n_bins=4, got 5"),
         (lambda: Leaf(SAMPLE_RATE, conv_win_factor=0.0), "conv_win_factor must be positive or None, got 0.0"),
         (lambda: Leaf(SAMPLE_RATE, hop_length=0), "hop_length must be at least 1 sample, got 0"),
+        (lambda: Leaf(SAMPLE_RATE, win_length=0), "win_length must be at least 1 sample, got 0"),
         (lambda: Leaf(SAMPLE_RATE, pooling_width=0.0), "pooling_width must be positive, got 0.0"),
         (lambda: SincNet(SAMPLE_RATE, kernel_length=250), "kernel_length must be odd and at least 1 sample, got 250"),
         (lambda: SincNet(SAMPLE_RATE, win_length=0), "win_length must be at least 1 sample, got 0"),
+        (lambda: SincNet(SAMPLE_RATE, hop_length=0), "hop_length must be at least 1 sample, got 0"),
     ],
 )
 def test_settings_are_checked(build: Callable[[], object], message: str) -> None:
