@@ -67,6 +67,8 @@ class ParametricMel(SpectralFrontend):
         normalization: Callable[[int], Normalization] = BatchNormBins,
         **spectrum: Any,
     ) -> None:
+        f_max = sample_rate / 2 if f_max is None else f_max
+        functional.check_filterbank(sample_rate, n_fft, n_mels, f_min, f_max, count="n_mels")
         bands = Bands(
             sample_rate,
             n_mels,

@@ -303,6 +303,8 @@ def test_exports_for_any_batch_and_length(build: Callable[[], Frontend]) -> None
     [
         (lambda: PCEN(4, smooth=0.0), r"smooth must be in \(0, 1\], got 0.0"),
         (lambda: PCEN(4, smooth=1.0, learnable=True), "a share must be above 0 and below 1 to be learnt, got 1.0"),
+        (lambda: ParametricMel(SAMPLE_RATE, n_fft=0), "n_fft must be at least 1 sample, got 0"),
+        (lambda: ParametricMel(SAMPLE_RATE, n_mels=0), "n_mels must be at least 1, got 0"),
         (lambda: ParametricMel(SAMPLE_RATE, f_max=9000.0), "f_max must be at most sample_rate / 2 = 8000.0 Hz"),
         (lambda: ParametricMel(SAMPLE_RATE, shape="box"), "shape must be one of triangle, gauss, gammatone, got 'box'"),
         (lambda: Leaf(SAMPLE_RATE, n_bins=4, n_groups=5), "n_groups must be between 1 and n_bins=4, got 5"),
