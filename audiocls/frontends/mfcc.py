@@ -232,7 +232,7 @@ class LFCC(_CepstralFrontend):
         **spectrum: Any,
     ) -> None:
         filterbank = functional.triangular_filterbank(
-            sample_rate=sample_rate, n_fft=n_fft, n_bins=n_bands, f_min=f_min, f_max=f_max
+            sample_rate=sample_rate, n_fft=n_fft, n_bins=n_bands, f_min=f_min, f_max=f_max, count="n_bands"
         )
         if not 1 <= n_lfcc <= n_bands:
             raise ValueError(f"n_lfcc must be between 1 and n_bands={n_bands}, got {n_lfcc}")

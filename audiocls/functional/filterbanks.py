@@ -74,6 +74,7 @@ def triangular_filterbank(
     f_max: float | None = None,
     freq_scale: FrequencyScale = "linear",
     norm: MelNorm | None = None,
+    count: str = "n_bins",
 ) -> Tensor:
     """Triangular filters, evenly spaced on a scale of frequency, over the bins of a Fourier transform.
 
@@ -86,6 +87,7 @@ def triangular_filterbank(
         freq_scale: "linear", "log", "log2", "bark", "erb", "slaney" or "htk"; see `band_edges`.
         norm: "slaney" gives each filter the same area over Hz; a positive p the same p-norm over the bins (1.0 their
             sum, 2.0 the root of their squares, inf their peak); None gives each triangle the height 1.
+        count: what the caller calls `n_bins`.
     Returns:
         Shape (n_bins, n_fft // 2 + 1), float32, non-negative; computed in float64.
     Raises:
@@ -96,14 +98,14 @@ def triangular_filterbank(
     torch.Size([40, 257])
     """
     f_max = sample_rate / 2 if f_max is None else f_max
-    check_filterbank(sample_rate, n_fft, n_bins, f_min, f_max)
+    check_filterbank(sample_rate, n_fft, n_bins, f_min, f_max, count=count)
 
     def build(n_bins: int, n_fft: int) -> Tensor:
         edges = band_edges(n_bins, f_min=f_min, f_max=f_max, freq_scale=freq_scale)
         return _triangles(edges, sample_rate=sample_rate, n_fft=n_fft, norm=norm)
 
     filterbank = build(n_bins, n_fft)
-    refuse_empty(filterbank, build, n_fft=n_fft, sample_rate=sample_rate)
+    refuse_empty(filterbank, build, n_fft=n_fft, sample_rate=sample_rate, count=count)
     return filterbank
 
 
