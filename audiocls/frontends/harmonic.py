@@ -1,6 +1,7 @@
 """The harmonic constant-Q transform: one transform for each harmonic, stacked as channels, so that a convolution sees
 the fundamental and its harmonics in one place."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import chain
 
@@ -68,19 +69,22 @@ class Harmonic(Frontend):
         # The base of the stack, so that its settings are checked by their own names and not as a harmonic's.
         frequencies = functional.cqt_frequencies(n_bins, f_min=f_min, bins_per_octave=bins_per_octave)
         self._frequencies = tuple(frequencies.tolist())
-        bands = [
-            functional.cqt_bands(
+        # Each is a tuning, so that errors speak of the f_min that was given; the highest first, which f_min must suit.
+        bands = {
+            harmonic: functional.cqt_bands(
                 sample_rate=sample_rate,
                 hop_length=hop_length,
                 n_bins=n_bins,
-                f_min=harmonic * f_min,
+                f_min=f_min,
                 bins_per_octave=bins_per_octave,
                 filter_scale=filter_scale,
                 window=window,
+                tuning=bins_per_octave * math.log2(harmonic),
             )
-            for harmonic in self.harmonics
-        ]
-        self.wavelets = Wavelets(list(chain.from_iterable(bands)), pad_mode=pad_mode, power=power, learnable=learnable)
+            for harmonic in sorted(self.harmonics, reverse=True)
+        }
+        stacked = list(chain.from_iterable(bands[harmonic] for harmonic in self.harmonics))
+        self.wavelets = Wavelets(stacked, pad_mode=pad_mode, power=power, learnable=learnable)
 
     def energy(self, waveform: Tensor) -> Tensor:
         """Waveform (batch, channels, time) to energies (batch, channels * harmonics, n_bins, frames)."""

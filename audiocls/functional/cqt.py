@@ -134,7 +134,7 @@ def cqt_bands(
     ratio = 2.0 ** (2.0 / bins_per_octave)
     alpha = (ratio - 1.0) / (ratio + 1.0)
     offset = 24.7 * alpha / 0.108 if gamma is None else gamma
-    _check_nyquist(frequencies, sample_rate, bins_per_octave, alpha / filter_scale, offset, window)
+    _check_nyquist(frequencies, sample_rate, f_min, alpha / filter_scale, offset, window)
     lengths = filter_scale * sample_rate / (alpha * frequencies + offset)
     # Octaves count down from the highest bin, and what an octave hears is set by its longest wavelet, as in librosa.
     first = n_bins % bins_per_octave
@@ -304,7 +304,7 @@ def _fast_length(length: int) -> int:
 
 
 def _check_nyquist(
-    frequencies: Tensor, sample_rate: int, bins_per_octave: int, bandwidth: float, gamma: float, window: WindowSpec
+    frequencies: Tensor, sample_rate: int, f_min: float, bandwidth: float, gamma: float, window: WindowSpec
 ) -> None:
     """Raise where wavelets have not fallen by 3 dB at half the sample rate, as librosa does."""
     samples = sampled_window(window, 1000).to(torch.float64)
@@ -317,7 +317,7 @@ def _check_nyquist(
     n_fitting = int((frequencies <= highest).sum())
     cures = [f"n_bins of at most {n_fitting}"] if n_fitting else []
     if highest > 0:
-        lower = highest * 2.0 ** (-(n_bins - 1) / bins_per_octave)
+        lower = highest * f_min / float(frequencies[-1])
         cures.append(f"f_min of at most {math.floor(1000 * lower) / 1000} Hz")
     raise ValueError(
         f"the highest of n_bins={n_bins} bins, {float(frequencies[-1]):.1f} Hz, reaches beyond "

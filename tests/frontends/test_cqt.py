@@ -157,7 +157,10 @@ def test_compiled_graph_gives_the_same_numbers(build: type[Frontend]) -> None:
         (lambda: CQT(SAMPLE_RATE, window="hannn"), "window must be a name that scipy.signal.get_window takes"),
         (lambda: Harmonic(SAMPLE_RATE, harmonics=()), r"harmonics must be positive numbers, at least one, got \[\]"),
         (lambda: Harmonic(SAMPLE_RATE, harmonics=(1, -2)), r"harmonics must be positive numbers, .*, got \[1, -2\]"),
-        (lambda: Harmonic(SAMPLE_RATE, harmonics=(1, 9)), "beyond sample_rate / 2 = 8000.0 Hz"),
+        (
+            lambda: Harmonic(SAMPLE_RATE, harmonics=(8, 9)),
+            "sample_rate / 2 = 8000.0 Hz: use n_bins of at most 57 or f_min of at most 28.2",
+        ),
     ],
 )
 def test_settings_are_checked(build: type[Frontend], message: str) -> None:

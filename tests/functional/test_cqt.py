@@ -253,6 +253,7 @@ def test_responses_are_smaller_than_frames() -> None:
         ({"filter_scale": 0.0}, "filter_scale must be positive, got 0.0"),
         ({"gamma": -1.0}, "gamma must be at least 0 Hz, or None"),
         ({"n_bins": 70}, r"sample_rate / 2 = 8000.0 Hz: use n_bins of at most 64 or f_min of at most 142.485 Hz"),
+        ({"n_bins": 70, "tuning": 0.5}, "use n_bins of at most 63 or f_min of at most 138.428 Hz"),
         ({"f_min": 9000.0, "n_bins": 1}, "use f_min of at most 7668.17 Hz"),
         ({"gamma": 1e5}, "use a smaller gamma"),
     ],
@@ -265,6 +266,7 @@ def test_settings_are_checked(setting: dict, message: str) -> None:
 def test_what_the_refusal_proposes_is_accepted() -> None:
     assert len(functional.cqt_bands(**{**SMALL, "n_bins": 64})) > 0
     assert len(functional.cqt_bands(**{**SMALL, "n_bins": 70, "f_min": 142.485})) > 0
+    assert len(functional.cqt_bands(**{**SMALL, "n_bins": 70, "f_min": 138.428, "tuning": 0.5})) > 0
 
 
 def test_waveform_is_checked() -> None:
