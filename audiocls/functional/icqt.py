@@ -25,7 +25,7 @@ def icqt(spectrum: Tensor, bands: list[WaveletBand], *, length: int, n_iter: int
     Returns:
         Shape (..., length), real.
     Raises:
-        ValueError: if `length` or `n_iter` is below 1, or bins or frames are not those of such a waveform.
+        ValueError: if `length` or `n_iter` is below 1, or `spectrum` is not complex or not that of such a waveform.
     Source: Velasco et al. 2011 for the dual frame, found here without being formed; conjugate gradient on the normal
         equations, Hestenes and Stiefel 1952.
 
@@ -72,9 +72,9 @@ def _check(spectrum: Tensor, bands: list[WaveletBand], length: int, n_iter: int)
     if n_iter < 1:
         raise ValueError(f"n_iter must be at least 1, got {n_iter}")
     n_bins, n_frames = sum(band.response.shape[2] for band in bands), 1 + length // bands[0].hop_length
-    if tuple(spectrum.shape[-2:]) != (n_bins, n_frames):
+    if not spectrum.is_complex() or tuple(spectrum.shape[-2:]) != (n_bins, n_frames):
         raise ValueError(
-            f"spectrum must hold {n_bins} bins and {n_frames} frames for these bands and length={length}, "
-            f"got shape {tuple(spectrum.shape)}"
+            f"spectrum must be complex (..., {n_bins}, {n_frames}) for these bands and length={length}, "
+            f"got {spectrum.dtype} {tuple(spectrum.shape)}"
         )
     return n_bins, n_frames

@@ -92,9 +92,11 @@ def test_inference_mode_changes_nothing(bands: list[WaveletBand]) -> None:
     [
         ({"length": 0}, "length must be at least 1 sample, got 0"),
         ({"n_iter": 0}, "n_iter must be at least 1, got 0"),
-        ({"length": 6000}, r"must hold 48 bins and 94 frames for these bands and length=6000, got shape \(48, 63\)"),
+        ({"length": 6000}, r"must be complex \(..., 48, 94\) for .* length=6000, got torch.complex64 \(48, 63\)"),
+        ({"spectrum": torch.zeros(48, 63)}, r"must be complex \(..., 48, 63\) for .*, got torch.float32 \(48, 63\)"),
     ],
 )
 def test_arguments_are_checked(bands: list[WaveletBand], setting: dict, message: str) -> None:
+    spectrum = torch.zeros(48, 63, dtype=torch.complex64)
     with pytest.raises(ValueError, match=message):
-        functional.icqt(torch.zeros(48, 63, dtype=torch.complex64), bands, **{"length": 4000, **setting})
+        functional.icqt(**{"spectrum": spectrum, "bands": bands, "length": 4000, **setting})
