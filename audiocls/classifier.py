@@ -381,6 +381,9 @@ class Classifier(pl.LightningModule):
 
     def _finish(self, prefix: str) -> None:
         clip, prediction, target = self.clip_scores.compute()  # the same on every process
+        # torchmetrics takes the axes off a tensor of one element, as there are of one clip alone
+        clip, prediction = clip.reshape(-1), prediction.reshape(-1, len(self.class_names))
+        target = target.reshape(len(clip) if self.task == "multiclass" else prediction.shape)
         if self.task == "multilabel":
             self._settle_thresholds(prediction.cpu(), target.cpu())
         self.evaluation = evaluate(

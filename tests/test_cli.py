@@ -794,6 +794,8 @@ def test_a_run_that_would_wait_in_vain_is_not_begun(
     [
         [*UNSEEN, *EARLY, "train/loss"],
         [*UNSEEN, "--trainer.check_val_every_n_epoch", "2"],
+        ["--trainer.check_val_every_n_epoch", "3"],
+        ["--trainer.limit_val_batches", "1", "--data.batch_size", "1", *ONE_EPOCH],  # one clip, whose axes were lost
         ["--trainer.limit_val_batches", "0"],
         [*PLATEAU, "--trainer.check_val_every_n_epoch", "2"],
     ],
