@@ -192,6 +192,8 @@ class Classifier(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Where there is training to come: tell augmentation what the data is, set out the units, load the teachers."""
+        if (precision := getattr(self._trainer, "precision_plugin", None)) is not None:
+            precision.convert_input = lambda data: data  # it would round samples and targets as it does the weights
         if stage == "fit":
             self._settle_unit()
             for part in self.augment:

@@ -65,6 +65,13 @@ def test_a_unit_changes_the_numbers_and_not_what_is_learnt(rated: Rated, tmp_pat
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
 
 
+def test_half_precision_rounded_the_targets_and_wrote_nothing_of_tags(rated: Rated, tmp_path: Path) -> None:
+    half = [*rated(1000.0, 200.0), "--trainer.precision", "bf16-true", "--trainer.max_epochs", "1"]
+    assert fit(tmp_path, tmp_path / "run", *QUIET, *half) == 0
+    written = pd.read_csv(tmp_path / "run" / "val_predictions.csv")["target(pitch)"]
+    assert set(written) == {frequency + 200 for frequency in TONES.values()}  # 1700 was 1696
+
+
 def test_the_unit_goes_with_the_model(rated: Rated, tmp_path: Path, tone_files: Path) -> None:
     run_dir = run_dir_of(rated, tmp_path, unit=100.0, origin=7.0)
     model = load(run_dir / "checkpoints" / "best.ckpt")
