@@ -84,11 +84,12 @@ class CrossEntropy(Loss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Target: class indices (batch,), or shares of classes (batch, num_classes)."""
-        return F.cross_entropy(logits.float(), target, self.weights, label_smoothing=self.label_smoothing)
+        weights = None if self.weights is None else self.weights.float()  # a module's precision is that of training
+        return F.cross_entropy(logits.float(), target, weights, label_smoothing=self.label_smoothing)
 
     def batch_weight(self, target: Tensor) -> Tensor | float:
         """The weights of the clips' classes where the mean over the batch is by them, else the clips."""
-        return len(target) if self.weights is None or target.ndim > 1 else self.weights[target].sum()
+        return len(target) if self.weights is None or target.ndim > 1 else self.weights[target].float().sum()
 
 
 class BinaryCrossEntropy(Loss):

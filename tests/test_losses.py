@@ -26,6 +26,14 @@ def test_cross_entropy_is_its_formula() -> None:
     torch.testing.assert_close(CrossEntropy(class_weights=weights.tolist())(LOGITS, CLASSES), weighted)
 
 
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+def test_class_weights_are_float32_in_any_precision_of_training(precision: torch.dtype) -> None:
+    loss = CrossEntropy(class_weights=[1.0, 2.0, 3.0])
+    expected, weight = loss(LOGITS, CLASSES), loss.batch_weight(CLASSES)
+    assert torch.equal(loss.to(precision)(LOGITS, CLASSES), expected)
+    torch.testing.assert_close(loss.batch_weight(CLASSES), weight)
+
+
 def test_binary_cross_entropy_is_its_formula() -> None:
     expected = -(LABELS * P.log() + (1 - LABELS) * (1 - P).log())
     torch.testing.assert_close(BinaryCrossEntropy()(LOGITS, LABELS), expected.mean())
