@@ -79,7 +79,8 @@ def wrong_kind(message: str) -> str:
 
 def missing_class(message: str) -> str:
     """What a parser says of a class that there is none of, in a sentence; empty where it says something else."""
-    names = re.findall(r"(?:Got value: |import path string: |given class_path ')([\w.]+)", message)
+    before = r"(?:Got value: (?:Namespace\(class_path=')?|import path string: |given class_path ')"
+    names = re.findall(rf"{before}([\w.]+)", message)
     module = re.search(r"No module named '([^']+)'", message)
     if not names or not (module or re.search(r"has no attribute|dot import path string", message)):
         return ""
@@ -88,8 +89,8 @@ def missing_class(message: str) -> str:
     if not ours and module and wanted.startswith(module[1]):
         owner = "data" if option.startswith("data") else "model"
         return (
-            f"the {owner} needs the module {module[1]!r}, which is not found: run where it lies, or put its folder on "
-            f"PYTHONPATH{meant(wanted, _classes(''))}"
+            f"the {owner} needs the module {module[1]!r}, which is not found: install it, run where it lies, or "
+            f"put its folder on PYTHONPATH{meant(wanted, _classes(''))}"
         )
     if not ours:
         return ""

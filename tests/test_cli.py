@@ -106,7 +106,16 @@ def test_unknown_command_says_the_nearest(capsys: pytest.CaptureFixture[str]) ->
         (["--data", "SpokenDigit"], "did you mean 'datamodules.SpokenDigits'?"),
         (["--model.head", "Foo"], "--model.head Foo: there is no such class: it is one of CNN6, CNN10, CNN14, CRNN"),
         (["--model.frontend.compression", "Foo"], "--model.frontend.compression Foo: there is no such class"),
-        (["--model.head", "mine.Foo"], "the model needs the module 'mine', which is not found: run where it lies, or"),
+        (["--model.head", "mine.Foo"], "the model needs the module 'mine', which is not found: install it, run where"),
+        (
+            [
+                "--model.augment+",
+                "Audiomentations",
+                "--model.augment.transforms+",
+                "{class_path: mine.Foo, init_args: {p: 1}}",
+            ],
+            "the model needs the module 'mine', which is not found: install it, run where it lies",
+        ),
         (["--model.frontend.n_fft", "12.5"], "--model.frontend.n_fft must be a whole number, got 12.5"),
         (["--model.optimizer.lr", "x"], "--model.optimizer.lr must be a number, got x"),
         (["--data.padding", "none"], "--data.padding must be one of zero, repeat, got none"),
@@ -546,7 +555,8 @@ def test_what_scores_names_the_module_that_is_missing(
     sys.path.remove(str(own.parent))
     monkeypatch.delitem(sys.modules, "mine")
     lacking = (
-        "the model needs the module 'mine', which is not found: run where it lies, or put its folder on PYTHONPATH"
+        "the model needs the module 'mine', which is not found: install it, run where it lies, or put its folder on "
+        "PYTHONPATH"
     )
     assert run("predict", "--run_dir", str(run_dir), file) == 2
     assert capsys.readouterr().err == (
