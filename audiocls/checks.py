@@ -70,6 +70,11 @@ def check_trainer(trainer: Any, *, command: str) -> None:
     for name in ("max_epochs", "max_steps"):
         if command == "fit" and trainer[name] == 0:
             raise ValueError(f"--trainer.{name} must be at least 1, or -1 for no limit, got 0")
+    if trainer.overfit_batches > 0:
+        raise ValueError(
+            "--trainer.overfit_batches must be 0, since each epoch draws its own batches, got "
+            f"{trainer.overfit_batches}: set --trainer.limit_train_batches for short epochs"
+        )
     if isinstance(trainer.max_time, str) and not re.fullmatch(r"\d+(:\d\d){3}", trainer.max_time.strip()):
         raise ValueError(
             "--trainer.max_time must be days, hours, minutes and seconds as DD:HH:MM:SS, such as 00:01:30:00, got "

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -279,13 +280,20 @@ class AudioCLI(LightningCLI):
         return kept.read_text() if kept.is_file() else None
 
     def after_fit(self) -> None:
+        """Keep the last as the best where nothing was validated, however that came about, and end as others do."""
+        if self.trainer.is_global_zero and self.report.best is None and self.last.path.is_file():
+            shutil.copyfile(self.last.path, aside := self.last.path.with_name(".best.ckpt.aside"))
+            os.replace(aside, self.last.path.with_name("best.ckpt"))
+        self.after_validate()
+
+    def after_validate(self) -> None:
         """End the run's page and say where everything is."""
         for logger in self.trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.finish()
         self._say()
 
-    after_validate = after_test = after_fit
+    after_test = after_validate
 
     @rank_zero_only
     def _say(self) -> None:
@@ -385,7 +393,8 @@ def main(arguments: list[str]) -> int:
             )
     except (ValueError, TypeError, OSError, MisconfigurationException) as error:
         # AUDIOCLS_TRACEBACK=1 shows where a sentence comes from
-        wrong_setting = isinstance(error, MisconfigurationException)
+        # of all that Lightning refuses, one setting is by another class
+        wrong_setting = isinstance(error, MisconfigurationException) or "`val_check_interval`" in str(error)
         said = " ".join(str(error).split()) if wrong_setting else sentence(error)
         if os.environ.get("AUDIOCLS_TRACEBACK") or said is None:
             raise

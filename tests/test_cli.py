@@ -785,6 +785,14 @@ EARLY = ["--trainer.callbacks+=pytorch_lightning.callbacks.EarlyStopping", "--tr
         (["--monitor", "accuracy"], "did you mean 'val/accuracy'?"),
         (["--monitor", "val_acc"], "did you mean 'val/accuracy'?"),  # as the progress bar has it
         ([*EARLY, "val/los"], "did you mean 'val/loss'?"),
+        (
+            ["--trainer.overfit_batches", "2"],
+            "--trainer.overfit_batches must be 0, since each epoch draws its own batches",
+        ),
+        (
+            ["--trainer.val_check_interval", "1000"],
+            "`val_check_interval` (1000) must be less than or equal to the number",
+        ),
         (["--trainer.overfit_batches", "-1"], "You have passed invalid value -1 for overfit_batches"),
     ],
 )
