@@ -77,7 +77,7 @@ def plan_rest(
         sources: the files, sorted.
         shard_bytes: samples to expect of a slice, in bytes.
         least: number of slices to make of what is added, where there are as many files.
-        retry: whether what failed when the store was finished is tried again.
+        retry: whether what failed when the store was finished is tried again, also where nothing else is to be done.
     Returns:
         The slices that are not whole, and how many of the files are stored already.
     """
@@ -87,8 +87,6 @@ def plan_rest(
         clear_growing(folder)  # of a run that was killed while it tidied up
         done = {}
     failed = {(failure["clip_id"], failure["source"]) for failures in done.values() for failure in failures}
-    if not retry and not slices and (folder / "store.json").exists():
-        failed = {(failure.clip_id, failure.source) for failure in read_failures(folder)}
     coming = {clip_id for part in slices if part.number not in done for clip_id, _ in part.clips}
     shards = closed_shards(folder, settings.shard_format)
     _restore(state, slices)
@@ -98,6 +96,11 @@ def plan_rest(
         for source, there in zip(sources, stored.tolist(), strict=True)
         if not there and source.clip_id not in coming and (source.clip_id, absolute(source.path)) not in failed
     ]
+    if not retry and not slices and (folder / "store.json").exists():
+        known = {(failure.clip_id, failure.source) for failure in read_failures(folder)}
+        # all or none: the ranks behind this one can no longer tell what had failed, and would plan it anew
+        if known.issuperset((source.clip_id, absolute(source.path)) for source in todo):
+            todo = []
     if todo:
         names = [*shards, *(shard["name"] for shard in state["shards"])]  # also those that are missing now
         used = [*map(shard_number, names), *(part.number for part in slices)]

@@ -426,6 +426,16 @@ def test_rank_that_comes_late_leaves_the_finished_store_alone(tmp_path: Path) ->
     assert write_store(sources, out, sample_rate=RATE).clips == 1  # a plain run tries again
 
 
+def test_ranks_that_add_a_file_try_what_failed_again_and_finish(tmp_path: Path) -> None:
+    out, sources = tmp_path / "s", [Source(f"{name}.wav", tmp_path / f"{name}.wav") for name in "abc"]
+    write_store(sources, out, sample_rate=RATE)
+    soundfile.write(tmp_path / "d.wav", pcm_of(0), RATE)
+    sources.append(Source("d.wav", tmp_path / "d.wav"))
+    first, last = (write_store(sources, out, sample_rate=RATE, rank=rank, world_size=2) for rank in range(2))
+    assert (first.pending, last.pending, last.clips) == (1, 0, 1)
+    assert Store(out).failures["clip_id"].tolist() == ["a.wav", "b.wav", "c.wav"]
+
+
 def test_second_writer_is_refused(audio: Path, tmp_path: Path) -> None:
     out = tmp_path / "s"
     with lock_store(out), pytest.raises(StoreError, match="is being written by another run: wait for its end"):
