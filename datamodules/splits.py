@@ -65,8 +65,8 @@ def _draw_clips(table: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.
             )
         name_of_class = str(label).encode(errors="surrogateescape")
         order = np.random.default_rng([seed, *name_of_class]).permutation(rows.index.to_numpy())
-        for name, share in shares.items():
-            n = min(max(round(share * len(rows)), 1), len(order) - 1)
+        for n_after, (name, share) in zip(range(len(shares), 0, -1), shares.items(), strict=True):
+            n = min(max(round(share * len(rows)), 1), len(order) - n_after)
             split[order[:n]] = name
             order = order[n:]
     return split

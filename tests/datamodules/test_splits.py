@@ -37,6 +37,11 @@ def test_random_split_depends_on_the_seed_and_not_on_the_order_of_clips() -> Non
     assert random_split(table, validation=0.1, test=0.1, seed=2).tolist() != split.tolist()
 
 
+def test_random_split_leaves_a_clip_for_validation_where_most_are_for_test() -> None:
+    split = random_split(clips(3, n_classes=1), validation=0.4, test=0.5, seed=0)
+    assert sorted(split) == ["test", "train", "validation"]
+
+
 def test_random_split_takes_a_class_whose_name_is_no_utf8() -> None:
     """A folder named so ended in a traceback."""
     table = clips(9, n_classes=1).assign(label="caf\udce9")
