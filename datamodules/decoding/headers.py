@@ -5,6 +5,7 @@ They are read in a process of their own: a file that kills or stops its reader c
 
 from __future__ import annotations
 
+import contextlib
 import os
 from multiprocessing import connection
 from pathlib import Path
@@ -72,6 +73,7 @@ def _read_until_it_ends(paths: list[Path], patience: float) -> list[Header | Non
 
 
 def _serve(pipe: connection.Connection, paths: list[Path]) -> None:
-    pipe.send("started")
-    for path in paths:
-        pipe.send(read_header(path))
+    with contextlib.suppress(BrokenPipeError):  # the parent has gone
+        pipe.send("started")
+        for path in paths:
+            pipe.send(read_header(path))

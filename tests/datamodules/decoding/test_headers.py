@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.decoding.headers import Header, read_header, read_headers
+from datamodules.decoding.headers import Header, _serve, read_header, read_headers
 from tests.datamodules.layouts.clips import write_clip
 
 
@@ -38,6 +38,12 @@ def test_header_that_kills_its_reader_costs_its_file_alone(paths: list[Path]) ->
     killer.start()
     assert read_headers(paths, patience=60) == [Header(0.5, 1), None, Header(0.5, 1)]
     killer.join()
+
+
+def test_reader_whose_parent_was_killed_ends_in_silence(paths: list[Path]) -> None:
+    here, there = multiprocessing.Pipe()
+    here.close()
+    _serve(there, paths)
 
 
 def test_in_this_process_it_reads_the_same(paths: list[Path]) -> None:
