@@ -40,7 +40,7 @@ SUFFIXES = (
 )
 
 
-_ODD = ("\\", "//", "./", "/\n", " \n", "\n ", "\t", "\r")
+_ODD = ("\\", "//", "./", "/\n")
 
 
 class Source(NamedTuple):
@@ -93,15 +93,16 @@ def _search(folder: Path) -> list[Source]:
 
 
 def as_clip_ids(paths: list[str]) -> list[str]:
-    """Paths of a table as `clip_id`s: POSIX, relative, without what changes nothing.
+    """Paths of a table as `clip_id`s: POSIX, relative, without what changes nothing and blanks around it.
 
     >>> as_clip_ids(["a.wav", "./a//b.wav", r"kick\\c.wav"])
     ['a.wav', 'a/b.wav', 'kick/c.wav']
     """
+    paths = [path.strip() for path in paths]
     text = "\n".join(["", *paths, ""])  # looked through at once: a table may have a million paths, all of them plain
     if not any(odd in text for odd in _ODD):
         return paths
-    return [PurePosixPath(path.strip().replace("\\", "/")).as_posix() for path in paths]
+    return [PurePosixPath(path.replace("\\", "/")).as_posix() for path in paths]
 
 
 def _walk(folder: Path, passed_over: Counter[str]) -> Iterator[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.decoding.sources import SUFFIXES, Source, find_sources
+from datamodules.decoding.sources import SUFFIXES, Source, as_clip_ids, find_sources
 
 
 def touch(*paths: Path) -> None:
@@ -94,6 +94,11 @@ def test_table_lists_files_relative_to_its_folder(tmp_path: Path) -> None:
     found = find_sources(tmp_path / "clips.csv")
     assert [source.clip_id for source in found] == ["b/two.mp3", "gone.wav"]
     assert found[1].path == tmp_path / "gone.wav"
+
+
+@pytest.mark.parametrize("blank", [" ", "\xa0", "\u3000", "\x0b"])
+def test_blank_of_any_kind_is_no_part_of_a_path(blank: str) -> None:
+    assert as_clip_ids([f"{blank}a b.wav{blank}"]) == ["a b.wav"]
 
 
 @pytest.mark.parametrize(
