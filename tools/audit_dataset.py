@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import logging
 import os
 import shutil
@@ -24,6 +23,7 @@ from datamodules.messages import one_of, printable
 
 if TYPE_CHECKING:
     from datamodules.auditing.audit import Audit, Labels, Settings
+    from datamodules.base import AudioDataModule
     from datamodules.storage.store import Store
 
 USAGE = "audit_dataset.py [STORE] [--table CSV | --dataset NAME [--root DIR]] [options]"
@@ -98,12 +98,7 @@ def read_labels(arguments: argparse.Namespace) -> Labels | None:
     if arguments.dataset is None:
         return None
     kind = decode_to_hdf.named_set(arguments.dataset)
-    settings = dict(_setting(text) for text in arguments.set)
-    handed = {"self", "store", "root", "loading"}
-    ours = [one for one in kind.__mro__ if one.__module__.startswith("datamodules.")]
-    takes = [name for one in ours for name in inspect.signature(one.__init__).parameters if name not in handed]
-    for name in settings:
-        one_of(f"--set KEY of {kind.__name__}", name, dict.fromkeys(takes))
+    settings = _settings(kind, arguments.set)
     if arguments.root is None:
         needs_root = inspect.signature(kind.__init__).parameters["root"].default is inspect.Parameter.empty
         if needs_root or arguments.store is None:
@@ -114,15 +109,23 @@ def read_labels(arguments: argparse.Namespace) -> Labels | None:
     return Labels(data.read_table(), data.task, data.known_bad, data.known_shared)
 
 
-def _setting(text: str) -> tuple[str, Any]:
-    """`fold=3` as a name and a value: numbers, true, false and null as in JSON, anything else as text."""
-    name, sign, value = text.partition("=")
-    if not (name and sign):
-        raise ValueError(f"--set takes KEY=VALUE, got {text!r}")
+def _settings(kind: type[AudioDataModule], texts: list[str]) -> dict[str, Any]:
+    """What `fold=3` and the like set, read as a configuration is."""
+    from jsonargparse import ArgumentError, ArgumentParser  # noqa: PLC0415 - as above
+
+    from audiocls.terminal import shortened  # noqa: PLC0415 - as above
+
+    parser = ArgumentParser(exit_on_error=False)
+    takes = parser.add_class_arguments(kind, skip={"store", "root"})
+    for text in texts:
+        name, sign, _ = text.partition("=")
+        if not (name and sign):
+            raise ValueError(f"--set takes KEY=VALUE, got {text!r}")
+        one_of(f"--set KEY of {kind.__name__}", name, takes)
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
+        return parser.parse_args([f"--{text}" for text in texts], defaults=False).as_dict()
+    except ArgumentError as error:
+        raise ValueError(f"--set {shortened(str(error)).removeprefix('--')}") from None
 
 
 def search(store: Store | None, labels: Labels | None, settings: Settings) -> Audit:
