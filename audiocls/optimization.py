@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from pytorch_lightning.cli import OptimizerCallable
 from torch import nn
 from torch.optim import Optimizer
@@ -38,7 +39,7 @@ def build_optimizer(
     Returns:
         The optimizer; each of its groups has a `name`: "head", "head, not decayed", or the level.
     Raises:
-        ValueError: if the optimizer refuses its settings.
+        ValueError: if the optimizer refuses its settings, or divides by what is 0 in the precision of the weights.
     Source: He et al. 2019, arXiv:1812.01187, section 3.1, for what is not decayed.
     """
     levels = frontend.levels()
@@ -54,10 +55,21 @@ def build_optimizer(
     except ValueError as error:
         raise ValueError(f"model.optimizer is refused by its class ({error}): give it another value") from error
     for group in optimizer.param_groups:
+        _check_eps(type(optimizer).__name__, group.get("eps"), {parameter.dtype for parameter in group["params"]})
         group["lr"] = group["lr"] * frontend_lr.get(group["name"], 1.0)
         if group["name"] != HEAD and "weight_decay" in optimizer.defaults:
             group["weight_decay"] = 0.0
     return optimizer
+
+
+def _check_eps(optimizer: str, eps: object, dtypes: set[torch.dtype]) -> None:
+    """Refuse what keeps a quotient finite and is rounded to 0: the first step would make weights nan."""
+    for dtype in dtypes:
+        if isinstance(eps, float) and eps > 0 and not torch.tensor(eps, dtype=dtype):
+            raise ValueError(
+                f"{optimizer}'s eps={eps:g} is 0 in {dtype}, and a step could make weights nan: set "
+                "model.optimizer.eps to 1e-4, or trainer.precision to 16-mixed"
+            )
 
 
 def per_level(

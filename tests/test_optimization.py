@@ -62,6 +62,19 @@ def test_levels_hold_every_parameter_once(frontend: Frontend, levels: set[str]) 
     assert sorted(id(p) for params in found.values() for p in params) == sorted(id(p) for p in frontend.parameters())
 
 
+def test_weights_of_float16_became_nan_in_the_first_step() -> None:
+    model = classifier()
+    for dtype, eps in ((torch.bfloat16, 1e-8), (torch.float16, 1e-4)):
+        model.to(dtype)
+        build_optimizer(
+            lambda groups, eps=eps: torch.optim.AdamW(groups, eps=eps), model, model.frontend, frontend_lr={}
+        )
+    with pytest.raises(
+        ValueError, match=r"AdamW's eps=1e-08 is 0 in torch\.float16, and a step could make weights nan: s"
+    ):
+        build_optimizer(adamw, model, model.frontend, frontend_lr={})
+
+
 @pytest.mark.parametrize("make", [adamw, lambda g: torch.optim.SGD(g, lr=0.01, weight_decay=0.1), torch.optim.Rprop])
 def test_groups_have_their_rates_and_decay(make) -> None:
     model = classifier()
