@@ -235,7 +235,7 @@ class AudioCLI(LightningCLI):
     def _checkpoints(self, config: Any) -> list[pl.Callback]:
         unseen = self.datamodule.train_on_validation or config.trainer.limit_val_batches == 0
         check_monitor(config.monitor, unseen=unseen)
-        best = ModelCheckpoint(
+        self.best = ModelCheckpoint(
             dirpath=self.run_dir / CHECKPOINTS,
             filename="best",
             monitor=None if unseen else self.monitor,  # without one, the last is the best
@@ -246,7 +246,7 @@ class AudioCLI(LightningCLI):
         self.last = LastCheckpoint(
             self.run_dir / CHECKPOINTS / "last.ckpt", every_n_steps=config.checkpoint_every_n_steps
         )
-        return [best, self.last]
+        return [self.best, self.last]
 
     def before_fit(self) -> None:
         """Refuse what would wait for a metric in vain, before an epoch is trained."""
@@ -281,7 +281,7 @@ class AudioCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Keep the last as the best where nothing was validated, however that came about, and end as others do."""
-        if self.trainer.is_global_zero and self.report.best is None and self.last.path.is_file():
+        if self.trainer.is_global_zero and not self.best.best_model_path and self.last.path.is_file():
             shutil.copyfile(self.last.path, aside := self.last.path.with_name(".best.ckpt.aside"))
             os.replace(aside, self.last.path.with_name("best.ckpt"))
         self.after_validate()
