@@ -200,7 +200,7 @@ class LastCheckpoint(Checkpoint):
         With it, Lightning 2.6 takes an epoch that is over for one that is under way, and leaves out the next
         (Lightning's issue 19617).
         """
-        trainer.fit_loop._iteration_based_training = _no
+        trainer.fit_loop._iteration_based_training = lambda: False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -245,10 +245,6 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             os.replace(aside, self.path)
         self.saved_step = trainer.global_step
-
-
-def _no() -> bool:
-    return False
 
 
 # of the scores that decide by default

@@ -392,11 +392,10 @@ def main(arguments: list[str]) -> int:
                 args=arguments,
             )
     except (ValueError, TypeError, OSError, MisconfigurationException) as error:
-        # AUDIOCLS_TRACEBACK=1 shows where a sentence comes from
         # of all that Lightning refuses, one setting is by another class
         wrong_setting = isinstance(error, MisconfigurationException) or "`val_check_interval`" in str(error)
         said = " ".join(str(error).split()) if wrong_setting else sentence(error)
-        if os.environ.get("AUDIOCLS_TRACEBACK") or said is None:
+        if os.environ.get("AUDIOCLS_TRACEBACK") or said is None:  # set to 1, it shows where a sentence comes from
             raise
         sys.stderr.write(f"audiocls: error: {said}\n")
         return 2
