@@ -68,7 +68,7 @@ def test_a_run_that_its_epochs_end_before_its_steps_never_cooled(
 @pytest.mark.parametrize("limit", [8, 12])  # in mid-epoch and at the end of one
 def test_a_run_that_goes_on_missed_a_step_on_the_plateau(tones: Path, tmp_path: Path, limit: int) -> None:
     def train(last: Path, max_steps: int) -> dict[str, Any]:
-        pl.seed_everything(0, verbose=False)
+        torch.manual_seed(0)
         model = Classifier(
             MelSpectrogram(8000, n_fft=128, n_mels=16), lambda *sizes: ConvNet(*sizes, channels=[4]), num_classes=3,
             lr_scheduler=lambda optimizer: ReduceLROnPlateau(optimizer, patience=0, threshold=0.9, factor=0.5),
