@@ -19,7 +19,7 @@ from datamodules.samples import SampleFormat, from_float, to_float
 from datamodules.storage.index import Index, find_rows, read_index, to_bytes, to_text
 from datamodules.storage.locks import clear_rank_locks
 from datamodules.storage.plan import PLAN_FILE, read_plan
-from datamodules.storage.seal import describe_shard, read_sealed, seal
+from datamodules.storage.seal import FAILURES_FILE, describe_shard, file_checksum, read_sealed, seal
 from datamodules.storage.shards import FAILURE_COLUMNS, closed_shards, publish, read_done, shard_number, write_json
 from datamodules.storage.worker import Outcome, Settings
 
@@ -93,8 +93,9 @@ def finish(
         totals = {"clips": len(index.clip_id), "samples": samples, "failed": len(failures), "withdrawn": withdrawn}
         library = {"decoder": versions(), "resampler": RESAMPLER}
         known = {shard["name"]: shard for shard in state["shards"]}  # as they were written, not as they may be by now
-        described = {"shards": [known.get(path.name) or describe_shard(path) for path in shards]}
-        _write_failures(folder / "failures.csv", failures + partial + gone)
+        described: dict[str, Any] = {"shards": [known.get(path.name) or describe_shard(path) for path in shards]}
+        _write_failures(folder / FAILURES_FILE, failures + partial + gone)
+        described["failures_crc32"] = file_checksum(folder / FAILURES_FILE)
         write_json(folder / "store.json", seal(state | library | totals | described))
         _clear(folder)
     return Summary(
@@ -159,7 +160,7 @@ def _silence(sample_format: SampleFormat) -> float:
 
 def read_failures(folder: Path) -> list[Outcome]:
     """What failed when the store was finished, by its `failures.csv`."""
-    with (folder / "failures.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with (folder / FAILURES_FILE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.reader(file)
         return [Outcome(name, at, outcome, codec, why) for name, at, outcome, codec, why in rows if outcome == "failed"]
 

@@ -1,8 +1,9 @@
 """What `store.json` says so that no byte of a store can change unseen.
 
 The samples of a clip are under the `crc32` in its shard's table. Every other byte of the shard (the header, the table,
-the padding between them) is under one checksum in `store.json`, and `store.json` is under its own. Where the samples
-begin and end stands there too, so that a file is known to be whole before HDF5 or numpy parses any of it.
+the padding between them) is under one checksum in `store.json`, `failures.csv` under another, and `store.json` is under
+its own. Where the samples begin and end stands there too, so that a file is known to be whole before HDF5 or numpy
+parses any of it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 from datamodules.storage.index import read_columns, read_layout, read_state
 from datamodules.storage.shards import StoreError
 
+FAILURES_FILE = "failures.csv"
 _CHUNK = 1 << 20  # bytes read at once
 
 
@@ -53,9 +55,14 @@ def frame_checksum(path: Path, *, offset: int, pcm_bytes: int) -> int:
         file.seek(offset + pcm_bytes)
         crc = checksum(file, crc=crc)
     for table in shard_files(path)[1:]:
-        with table.open("rb") as file:
-            crc = checksum(file, crc=crc)
+        crc = file_checksum(table, crc=crc)
     return crc
+
+
+def file_checksum(path: Path, *, crc: int = 0) -> int:
+    """zlib.crc32 of all of a file; goes on from `crc`. Raises OSError if it is missing or cannot be read."""
+    with path.open("rb") as file:
+        return checksum(file, crc=crc)
 
 
 def checksum(file: BinaryIO, n_bytes: int | None = None, *, crc: int = 0) -> int:

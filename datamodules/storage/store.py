@@ -18,7 +18,7 @@ import numpy as np
 from datamodules.samples import SAMPLE_DTYPES, from_float
 from datamodules.storage.access import MappedValues, ReadValues
 from datamodules.storage.index import Layout, find_rows, read_columns, read_index, read_layout, to_text
-from datamodules.storage.seal import read_sealed
+from datamodules.storage.seal import FAILURES_FILE, read_sealed
 from datamodules.storage.shards import COLUMNS, StoreError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Store:
         """What failed in the last run or is stored short or salvaged: clip_id, source, outcome, codec, reason."""
         import pandas as pd  # noqa: PLC0415 - as above
 
-        path = self.path / "failures.csv"
+        path = self.path / FAILURES_FILE
         try:
             return pd.read_csv(path, dtype=str, keep_default_na=False, encoding_errors="surrogateescape")
         except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Whether a store is still what was written: every byte of every shard is read and held against its checksum.
+"""Whether a store is still what was written: every byte of every file is read and held against its checksum.
 
 Threads do it, not processes: reading and summing both let go of the interpreter. Nothing of a shard is parsed before
 the bytes to be parsed are known to be whole, see `seal.py`; samples are read rather than mapped, so that a
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from datamodules.messages import printable
 from datamodules.storage.index import read_columns, to_text
-from datamodules.storage.seal import checksum, frame_checksum, read_sealed, shard_files
+from datamodules.storage.seal import FAILURES_FILE, checksum, file_checksum, frame_checksum, read_sealed, shard_files
 from datamodules.storage.shards import StoreError
 
 _SPAN_BYTES = 64 << 20  # of one thread's task: a large shard occupies them all
@@ -33,8 +33,8 @@ class Finding(NamedTuple):
     Args:
         where: name of the file.
         kind: "unfinished", the store has no `store.json`; "unreadable", a file that this process may not read or a
-            `store.json` that is not to be trusted; "missing" and "damaged", a shard; "foreign", a file that is not the
-            store's; "leftover", one of a run that was killed.
+            `store.json` that is not to be trusted; "missing" and "damaged", a shard or `failures.csv`; "foreign", a
+            file that is not the store's; "leftover", one of a run that was killed.
         what: what was found.
         remedy: what to do about it, where `what` does not say it.
         n_clips: clips that are lost with it.
@@ -88,7 +88,7 @@ def verify(
     shards = state["shards"]
     total = sum(shard["bytes"] for shard in shards)
     on_bytes = on_bytes or (lambda checked, total: None)
-    findings = list(_find_strangers(folder, shards))
+    findings = [*_find_strangers(folder, shards), *_check_failures(folder, state)]
     spans: list[_Span] = []
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -111,9 +111,9 @@ def verify(
 
 
 def remove_damaged(folder: Path | str, findings: list[Finding]) -> list[Path]:
-    """Delete the shards that were found damaged, so that decoding makes them anew; returns the deleted files."""
-    shards = [Path(folder) / finding.where for finding in findings if finding.kind == "damaged"]
-    files = [file for shard in shards for file in shard_files(shard) if file.exists()]
+    """Delete what was found damaged, so that decoding makes it anew; returns the deleted files."""
+    damaged = [Path(folder) / finding.where for finding in findings if finding.kind == "damaged"]
+    files = [file for path in damaged for file in shard_files(path) if file.exists()]
     for file in files:
         file.unlink()
     return files
@@ -136,12 +136,24 @@ def _read_sealed(folder: Path) -> dict[str, Any] | Finding:
 def _find_strangers(folder: Path, shards: list[dict[str, Any]]) -> Iterator[Finding]:
     """Files that `store.json` does not account for."""
     own = {file.name for shard in shards for file in shard_files(folder / shard["name"])}
-    for name in sorted({path.name for path in folder.iterdir()} - own - {"store.json", "failures.csv"}):
+    for name in sorted({path.name for path in folder.iterdir()} - own - {"store.json", FAILURES_FILE}):
         if name.startswith("."):
             remedy = f"{_DECODE_AGAIN}, which clears it away, or delete it"
             yield Finding(name, "leftover", "a run that was killed has left it", remedy)
         else:
             yield Finding(name, "foreign", "store.json does not list it", "move it out of the store")
+
+
+def _check_failures(folder: Path, state: dict[str, Any]) -> Iterator[Finding]:
+    try:
+        crc = file_checksum(folder / FAILURES_FILE)
+    except FileNotFoundError:
+        yield Finding(FAILURES_FILE, "missing", "it is missing", _DECODE_AGAIN)
+    except OSError as error:
+        yield Finding(FAILURES_FILE, "unreadable", f"it cannot be read ({error.strerror})", _DECODE_AGAIN)
+    else:
+        if state.get("failures_crc32") not in (crc, None):  # None in stores of before it was noted
+            yield Finding(FAILURES_FILE, "damaged", "it is not what was written", _DECODE_AGAIN)
 
 
 def _check_frame(folder: Path, shard: dict[str, Any]) -> list[_Span] | Finding:

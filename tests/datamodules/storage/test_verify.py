@@ -71,6 +71,23 @@ def test_store_without_a_clip_is_whole(tmp_path: Path) -> None:
     assert verify(tmp_path / "s") == []
 
 
+@pytest.mark.parametrize("remove", [False, True])
+def test_flipped_byte_of_the_failures_is_found_and_decoding_again_mends_it(tmp_path: Path, remove: bool) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "empty.wav").touch()
+    write(tmp_path / "in", tmp_path / "s")
+    failures = tmp_path / "s" / "failures.csv"
+    kept = failures.read_bytes()
+    flip(failures, len(kept) // 2)
+    assert only(verify(tmp_path / "s"))[:2] == ("failures.csv", "damaged")
+    if remove:
+        assert remove_damaged(tmp_path / "s", verify(tmp_path / "s")) == [failures]
+        assert only(verify(tmp_path / "s"))[:2] == ("failures.csv", "missing")
+    write(tmp_path / "in", tmp_path / "s")
+    assert verify(tmp_path / "s") == []
+    assert failures.read_bytes() == kept
+
+
 # flipped bytes ------------------------------------------------------------------------------------------------------
 
 
