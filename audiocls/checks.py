@@ -1,8 +1,9 @@
-"""What a command refuses before anything is built: folders it cannot write into, trainers that cannot be."""
+"""What a command refuses before anything is built: folders it cannot write into, trainers that cannot be, nan."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import tempfile
 from collections.abc import Iterator
@@ -80,6 +81,29 @@ def check_trainer(trainer: Any, *, command: str) -> None:
             "--trainer.max_time must be days, hours, minutes and seconds as DD:HH:MM:SS, such as 00:01:30:00, got "
             f"{trainer.max_time!r}"
         )
+
+
+def check_numbers(settings: Any, name: str = "") -> None:
+    """Refuse a setting that is no number: all that is computed from it would be none either.
+
+    Args:
+        settings: dictionaries and lists in one another, and values.
+        name: of the setting, by dots.
+
+    >>> check_numbers({"lr": 1e-3, "betas": [0.9, 0.99]})
+    >>> check_numbers({"optimizer": {"init_args": {"betas": [0.9, math.nan]}}}, "model")
+    Traceback (most recent call last):
+        ...
+    ValueError: --model.optimizer.betas must be a number, got nan
+    """
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            check_numbers(value, name if key == "init_args" else f"{name}.{key}".lstrip("."))
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            check_numbers(value, name)
+    elif isinstance(settings, float) and math.isnan(settings):
+        raise ValueError(f"--{name} must be a number, got nan")
 
 
 def check_max_epochs(max_epochs: int | None, *, n_begun: int, checkpoint: str) -> None:

@@ -28,7 +28,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 from pytorch_lightning.utilities import rank_zero_only
 
 from audiocls.callbacks import SHORT, GracefulStop, LastCheckpoint, Progress, SecondInterrupt, StepSeed
-from audiocls.checks import check_max_epochs, check_monitor, check_trainer, locked, writable
+from audiocls.checks import check_max_epochs, check_monitor, check_numbers, check_trainer, locked, writable
 from audiocls.classifier import Classifier
 from audiocls.intervals import N_DRAWS, Intervals
 from audiocls.metrics import Evaluation, score_names
@@ -189,6 +189,7 @@ class AudioCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Send everything of the run into its folder, which no other training may write into meanwhile."""
         config = self.config[AudioCLI.command]
+        check_numbers(config.as_dict())
         check_trainer(config.trainer, command=AudioCLI.command)
         for target in LINKS.values():
             if config.get(target) is not None:  # the link would put the data's in its place without a word
@@ -374,6 +375,8 @@ def main(arguments: list[str]) -> int:
     shown_classes()  # once they are imported, --model.head ConvNet does for audiocls.heads.ConvNet
     AudioCLI.command = arguments[0]
     try:
+        if any(re.match(r"--data(\.init_args)?\.seed(=|$)", word) for word in arguments):
+            raise ValueError("--data.seed is that of --seed_everything: leave it out, and set that")
         arguments = with_known_config(arguments)
         Parser.unconfigured = without_config(arguments)
         with contextlib.ExitStack() as AudioCLI.until_end:

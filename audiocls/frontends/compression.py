@@ -205,6 +205,9 @@ class PCEN(Compression):
     ) -> None:
         super().__init__(n_bins)
         functional.pcen(torch.ones(1, 1), smooth=smooth, alpha=alpha, delta=delta, r=r, eps=eps)  # raises now
+        for name, share in {"smooth": smooth, "alpha": alpha, "r": r}.items():
+            if learnable and not 0 < share < 1:
+                raise ValueError(f"{name} must be above 0 and below 1 to be learnt, got {share}: or learnable=False")
         self.smooth = SharePerBin(n_bins, smooth, learnable=learnable)
         self.alpha = SharePerBin(n_bins, alpha, learnable=learnable)
         self.delta = PositivePerBin(n_bins, delta, learnable=learnable)
@@ -271,8 +274,6 @@ class SharePerBin(nn.Module):
         n_bins: number of frequency bins.
         start: between 0 and 1 where it is learnt.
         learnable: whether each bin learns its own.
-    Raises:
-        ValueError: if it is learnt and `start` is not between 0 and 1.
 
     >>> SharePerBin(3, 0.025, learnable=True)()
     tensor([0.0250, 0.0250, 0.0250], dtype=torch.float64, grad_fn=<NegBackward0>)
@@ -280,8 +281,6 @@ class SharePerBin(nn.Module):
 
     def __init__(self, n_bins: int, start: float, *, learnable: bool) -> None:
         super().__init__()
-        if learnable and not 0 < start < 1:
-            raise ValueError(f"a share must be above 0 and below 1 to be learnt, got {start}: or set learnable=False")
         self.start = start
         self.log_ratio = nn.Parameter(torch.zeros(n_bins, dtype=torch.float32)) if learnable else None
 

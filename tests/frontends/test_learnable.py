@@ -303,7 +303,7 @@ def test_exports_for_any_batch_and_length(build: Callable[[], Frontend]) -> None
     ("build", "message"),
     [
         (lambda: PCEN(4, smooth=0.0), r"smooth must be in \(0, 1\], got 0.0"),
-        (lambda: PCEN(4, smooth=1.0, learnable=True), "a share must be above 0 and below 1 to be learnt, got 1.0"),
+        (lambda: PCEN(4, smooth=1.0, learnable=True), "smooth must be above 0 and below 1 to be learnt, got 1.0"),
         (lambda: ParametricMel(SAMPLE_RATE, n_fft=0), "n_fft must be at least 1 sample, got 0"),
         (lambda: ParametricMel(SAMPLE_RATE, n_mels=0), "n_mels must be at least 1, got 0"),
         (lambda: ParametricMel(SAMPLE_RATE, f_max=9000.0), "f_max must be at most sample_rate / 2 = 8000.0 Hz"),
