@@ -402,6 +402,8 @@ class AudioDataModule(pl.LightningDataModule):
             way_out = ", of every class if it can be"
             if self.drawn_shares.get(split) == 0:
                 way_out = f": raise data.{split} above 0"
+            if split == "validation":
+                way_out += ", or set data.train_on_validation to true, and the last epoch is kept"
             raise ValueError(f"no clip has the split {split!r}: give it to some clips{way_out}")
         _check_processes(split, len(clips), world_size)
         batches = EvaluationBatches(

@@ -370,8 +370,11 @@ def test_a_split_that_is_not_drawn_names_the_share_to_raise(split: str, tones: P
     given = write_table(tmp_path / "given", [row for row in labelled() if row["split"] != split])
     data = AudioTable(store, str(given), **settings)
     loader = data.val_dataloader if split == "validation" else data.test_dataloader
-    with pytest.raises(ValueError, match=f"no clip has the split '{split}': give it to some clips, of every class"):
+    with pytest.raises(
+        ValueError, match=f"no clip has the split '{split}': give it to some clips, of every class"
+    ) as no:
         loader()
+    assert str(no.value).endswith("the last epoch is kept") == (split == "validation")
 
 
 def test_audio_table_reads_split_and_label(tmp_path: Path) -> None:
