@@ -74,6 +74,12 @@ class Parser(LightningArgumentParser):
         sys.stderr.write(f"audiocls: error: {linked(message) or shortened(message, option_names(self))}\n")
         sys.exit(2)
 
+    def parse_args(self, args: Any = None, *more: Any, **settings: Any) -> Any:
+        """A setting of a setting comes here by itself, and as text, in which jsonargparse has made None of `null`."""
+        if args and len(args) == 1 and args[0].startswith("--"):
+            args = [re.sub("=None$", "=null", args[0])]
+        return super().parse_args(args, *more, **settings)
+
     def dump(self, *args: Any, **kwargs: Any) -> str:
         """Text of a configuration. What was parsed is not checked again, which takes four times as long as writing."""
         return super().dump(*args, **{"skip_validation": True} | kwargs)

@@ -54,7 +54,7 @@ def shortened(message: str, known: Iterable[str] = ()) -> str:
         message: jsonargparse's, often of many lines.
         known: options of the parser that wrote it.
     """
-    if said := wrong_kind(message) or missing_class(message) or refused_class(message):
+    if said := refused_setting(message) or wrong_kind(message) or missing_class(message) or refused_class(message):
         return said
     noise = r"NoneType|Union subtypes|Subtypes:|Given value|^Errors:|^\s*$|^usage:|Expected a path but"
     lines = [line.strip(" -") for line in message.strip().splitlines() if not re.search(noise, line.strip(" -"))]
@@ -63,13 +63,26 @@ def shortened(message: str, known: Iterable[str] = ()) -> str:
     return text + nearest(message, known)
 
 
+def refused_setting(message: str) -> str:
+    """What a parser says of a setting that a class does not take, in a sentence; empty where it says something else."""
+    refusal = "Option '([^']+)' is not accepted"
+    found = re.search(rf"class_path '([\w.]+)':\s+{refusal}|{refusal}.*class_path='([\w.]+)'", message)
+    if found is None:
+        return ""
+    owner, name = found[1] or found[4], found[2] or found[3]
+    names = [known for known in accepted(owner) if known != name]  # one that the part around it hands on
+    takes = f"{name!r} is not accepted; {owner.rpartition('.')[2]} takes {', '.join(names)}"
+    hint = meant(name, names) or _others(owner, name)
+    return f"--{_option(message[: found.start()])}: {takes}{hint}"
+
+
 def wrong_kind(message: str) -> str:
     """What a parser says of a value that an option does not take, in a sentence; empty where it says something else."""
     value = re.search(r"(?:Given|Got) value: (.*?)(?:\. Got value: .*)?$", message, re.MULTILINE)
     kinds = [KINDS[kind] for kind in re.findall(r"Expected a <class '(\w+)'>", message) if kind in KINDS]
     lists = re.findall(r"Expected a typing\.Literal(\[.*?\])", message)
     choices = list(dict.fromkeys(str(choice) for found in lists for choice in ast.literal_eval(found)))
-    if value is None or not (kinds or choices) or "is not accepted" in message:
+    if value is None or not (kinds or choices):
         return ""
     if choices:  # numbers among them are said to be any number
         kinds = [kind for kind in kinds if "number" not in kind] + [f"one of {', '.join(choices)}"]
@@ -148,10 +161,6 @@ def nearest(message: str, known: Iterable[str] = ()) -> str:
     if option := re.search(r"(?:[Uu]nrecognized arguments: --|does not accept option ')([^\s=']+)", message):
         return _placed(option.group(1), list(known)) or meant(option.group(1), known, form="--{}")
     if option := re.search(r"Option '([^']+)' is not accepted", message):
-        if owner := re.search(r"class_path[ =]'([\w.]+)'", message):
-            names = accepted(owner.group(1))
-            takes = f"; {owner.group(1).rpartition('.')[2]} takes {', '.join(names)}"
-            return takes + (meant(option.group(1), names) or _others(owner.group(1), option.group(1)))
         return meant(option.group(1), known)
     return ""
 
