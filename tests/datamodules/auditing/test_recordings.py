@@ -58,6 +58,7 @@ def test_five_recordings_of_urbansound8k_stand_in_two_folds(recordings: Path) ->
     assert not known.has("leak")
 
 
+@pytest.mark.slow
 def test_overlapping_slices_of_urbansound8k_are_found(recordings: Path, tmp_path: Path) -> None:
     """Slices of one event are cut 2 s apart and 4 s long: their halves are the same samples."""
     store = stored(recordings / "UrbanSound8K" / "audio", tmp_path / "store")

@@ -135,7 +135,7 @@ def _checksum(store: Store, results: Any) -> None:
     results.send(sum(int(store.read(row).astype(np.int64).sum()) for row in range(len(store))))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_store_survives_fork_and_spawn(stored: Path, method: str) -> None:
     store = Store(stored)
@@ -155,7 +155,7 @@ def test_store_survives_fork_and_spawn(stored: Path, method: str) -> None:
 def _read_at_random(path: Path, seed: int, results: Any) -> None:
     store, generator = Store(path), np.random.default_rng(seed)
     out, wrong = np.empty((8, 300, 1), np.int16), 0
-    for _ in range(200):
+    for _ in range(50):
         rows = generator.integers(0, N_CLIPS, 8)
         starts = generator.integers(0, store.lengths[rows] - 300)
         store.read_into(out, rows, starts, np.full(8, 300))

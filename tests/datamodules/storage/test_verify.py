@@ -112,14 +112,14 @@ def regions(shard: Path) -> dict[str, tuple[Path, int, int]]:
 @pytest.mark.parametrize("region", ["header", "pcm", "end", *COLUMNS])
 def test_flipped_byte_is_found(store: Path, region: str) -> None:
     rng = np.random.default_rng(len(region))
-    for shard in shards_of(store)[:2]:
-        file, begin, end = regions(shard)[region]
-        whole = file.read_bytes()
-        for at in rng.integers(begin, end, 5).tolist():
-            flip(file, at)
-            finding = only(verify(store))
-            assert (finding.where, finding.kind) == (shard.name, "damaged")
-            file.write_bytes(whole)
+    shard = shards_of(store)[1]
+    file, begin, end = regions(shard)[region]
+    whole = file.read_bytes()
+    for at in (begin, int(rng.integers(begin, end)), end - 1):
+        flip(file, at)
+        finding = only(verify(store))
+        assert (finding.where, finding.kind) == (shard.name, "damaged")
+        file.write_bytes(whole)
     assert verify(store) == []
 
 
