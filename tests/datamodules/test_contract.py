@@ -39,7 +39,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Pat
     return made
 
 
-@pytest.fixture(params=PUBLISHED)
+@pytest.fixture(scope="module", params=PUBLISHED)
 def data(request: pytest.FixtureRequest, trees: dict[str, tuple[Path, Path]]) -> AudioDataModule:
     root, store = trees[request.param]
     return kind(request.param)(str(store), str(root), clip_seconds=0.1, batch_size=4)

@@ -240,11 +240,12 @@ def test_the_class_folders_hold_the_clips_of_the_table_in_the_same_folds(recordi
 def test_real_clips_come_out_of_a_store(recordings: Path, tmp_path: Path) -> None:
     root = recordings / "esc10"
     some = [source for source in ESC50.sources(root) if source.clip_id[:3] in ("006", "008")]
+    some = list({(source.clip_id[:3], source.path.name[0]): source for source in some}.values())  # one of each fold
     assert write_store(some, tmp_path / "store", sample_rate=8000).failures == []
-    data = ESC50(str(tmp_path / "store"), str(root), subset="esc10", clip_seconds=5.0, allow_missing=320)
+    data = ESC50(str(tmp_path / "store"), str(root), subset="esc10", clip_seconds=5.0, allow_missing=390)
     assert data.table.groupby(["label", "split"]).size().to_dict() == {
-        (label, split): 24 if split == "train" else 8
+        (label, split): 3 if split == "train" else 1
         for label in ("chainsaw", "sneezing")
         for split in ("train", "validation", "test")
     }
-    assert next(iter(data.train_dataloader())).waveform.shape == (48, 1, 40000)
+    assert next(iter(data.train_dataloader())).waveform.shape == (6, 1, 40000)

@@ -327,14 +327,13 @@ def test_killed_while_downloading_it_goes_on(
     url, checksum, files = many
     root, part = tmp_path / "root", tmp_path / "root/.fetch/many.zip.part"
     site.bytes_per_second = 4_000_000
-    sizes = [1_000_000, 3_000_000]
-    for size in sizes:
-        kill_when(start(url, checksum, root), lambda size=size: part.is_file() and part.stat().st_size >= size)
+    kill_when(start(url, checksum, root), lambda: part.is_file() and part.stat().st_size >= 2_000_000)
     site.bytes_per_second = 0
     assert finish(start(url, checksum, root)) == "['many.zip']"
     starts = [int(asked[6:-1]) if asked else 0 for _, asked in site.seen]
+    assert len(starts) == 2
     assert starts[0] == 0
-    assert all(begun >= size for begun, size in zip(starts[1:], sizes, strict=True))
+    assert starts[1] >= 2_000_000
     assert {name: data for name, data in content(root).items() if not name.startswith(".fetch")} == files
 
 
@@ -344,7 +343,7 @@ def test_killed_while_unpacking_and_moving_it_goes_on(
     url, checksum, files = many
     root = tmp_path / "root"
     staging = root / ".fetch/many.zip.files"
-    for n_files in (1, 100, 250):
+    for n_files in (1, 200):
         kill_when(start(url, checksum, root), lambda n=n_files: len(list(staging.rglob("*.wav"))) >= n)
         assert not (root / ".fetch/many.zip.json").exists()
     kill_when(start(url, checksum, root), lambda: (root / ".fetch/many.zip.unpacked.json").exists())
