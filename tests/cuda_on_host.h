@@ -23,8 +23,6 @@
 #include <sys/time.h>
 #include <ucontext.h>
 
-#include <vector>
-
 #define __global__
 #define __device__
 #define __constant__
@@ -412,10 +410,12 @@ const char *run(void (*)(Job), const char *name, const void *bytes, size_t size,
     memcpy(&job_of<KERNEL, Job>, bytes, size);
     body = thread_body<KERNEL, Job>;
     gridDim = {unsigned(blocks), 1, 1}, blockDim = {unsigned(threads), 1, 1};
-    std::vector<int> block_order(blocks);
-    arrange(block_order.data(), blocks, order, 0);
+    int *block_order = static_cast<int *>(malloc(blocks * sizeof(int)));
+    arrange(block_order, blocks, order, 0);
     Watch watch(seconds);
-    return run_blocks(block_order.data(), order);
+    const char *error = run_blocks(block_order, order);
+    free(block_order);
+    return error;
 }
 
 // What the compiler's checks of undefined behaviour call, each with a place in the source before all else.

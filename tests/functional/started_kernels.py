@@ -105,15 +105,11 @@ def main() -> None:
         assert given.grid[0] == 2 * -(-47 // shape.frames), "two clips"
         assert given.block[0] == shape.frames * shape.q(256)
         assert (number("n_retained").value, number("n_loaded").value) == (1, 1)
-        energy(torch.zeros(2, 5000, dtype=torch.int16), 1024)
+        energy(torch.zeros(2, 5000, dtype=torch.int16), 256)
         assert (number("n_retained").value, number("n_loaded").value) == (1, 2)
         with ThreadPoolExecutor(1) as thread:  # where no context is current
-            thread.submit(energy, torch.zeros(2, 5000, dtype=torch.int16), 1024).result()
+            thread.submit(energy, torch.zeros(2, 5000, dtype=torch.int16), 256).result()
         assert (number("n_retained").value, number("n_loaded").value) == (2, 2)
         number("answer").value = 700
         with pytest.raises(RuntimeError, match="CUDA_ERROR_ILLEGAL_ADDRESS of the GPU's driver"):
             energy(torch.zeros(2, 5000), 256)
-
-
-if __name__ == "__main__":
-    main()

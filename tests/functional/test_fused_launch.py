@@ -14,6 +14,15 @@ import pytest
 from tests import emulator
 
 SOURCE = Path(__file__).parents[1] / "fake_driver.cpp"
+START = """
+import sys
+packages = ("triton", "cuda", "cuda.bindings")
+sys.modules.update(dict.fromkeys(packages))  # as if not installed: until a kernel is started none is asked for
+from tests.functional import started_kernels
+for name in packages:
+    del sys.modules[name]
+started_kernels.main()
+"""
 
 
 @pytest.fixture
@@ -31,7 +40,8 @@ def driver(tmp_path: Path) -> Path:
 def test_a_driver_is_given_what_the_kernel_takes(driver: Path) -> None:
     added = {"LD_LIBRARY_PATH": driver, "PYTHONPATH": SOURCE.parents[1]}
     paths = {name: os.pathsep.join(filter(None, (str(path), os.environ.get(name)))) for name, path in added.items()}
-    command = [sys.executable, "-m", "tests.functional.started_kernels"]
-    ended = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", START], env=os.environ | paths, capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.split() == ["arrange", "energy", "energy", "energy"]
