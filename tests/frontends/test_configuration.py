@@ -98,7 +98,9 @@ def test_overlay_keeps_what_it_does_not_name(
 ) -> None:
     config = read(parser, recipe, f"--config={overlay}", "--model.frontend.sample_rate=8000")
     assert config.model.frontend.init_args.sample_rate == 8000
-    for sample_rate in (8000, 16000, 22050, 44100, 48000):  # reading takes four times as long as building
+    # Wavelets are none of the filters that may be empty, and take long to make for a high rate.
+    few = overlay.stem in ("cqt", "vqt", "harmonic")
+    for sample_rate in (8000, 22050) if few else (8000, 16000, 22050, 44100, 48000):
         config.model.frontend.init_args.sample_rate = sample_rate
         _warn_empty.cache_clear()
         frontend = parser.instantiate(config).model.frontend

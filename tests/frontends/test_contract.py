@@ -125,14 +125,14 @@ def test_every_public_frontend_is_here() -> None:
 
 
 @every_frontend
-@pytest.mark.parametrize("shape", [(1, 1, 16000), (2, 2, 1601), (3, 1, 511), (2, 1, 255), (2, 1, 2), (2, 1, 1)])
-def test_shape_of_any_length_and_number_of_channels(build: Callable[[], Frontend], shape: tuple[int, ...]) -> None:
+def test_shape_of_any_length_and_number_of_channels(build: Callable[[], Frontend]) -> None:
     frontend = build()
-    spectrogram = frontend(signal(*shape))
-    assert spectrogram.shape == (shape[0], frontend.n_maps * shape[1], frontend.n_bins, frontend.n_frames(shape[-1]))
-    assert spectrogram.dtype == torch.float32
-    assert spectrogram.isfinite().all()
     assert frontend.frequencies.shape == (frontend.n_bins,)
+    for batch, channels, time in (1, 1, 16000), (2, 2, 1601), (3, 1, 511), (2, 1, 255), (2, 1, 2), (2, 1, 1):
+        spectrogram = frontend(signal(batch, channels, time))
+        assert spectrogram.shape == (batch, frontend.n_maps * channels, frontend.n_bins, frontend.n_frames(time))
+        assert spectrogram.dtype == torch.float32
+        assert spectrogram.isfinite().all(), time
 
 
 @every_frontend
@@ -178,23 +178,27 @@ def test_delay_by_one_hop_shifts_one_frame(build: Callable[[], Frontend]) -> Non
 
 
 @every_frontend
-@pytest.mark.parametrize("shape", [(2, 1, 4000), (2, 1, 100)])
-def test_gradients_are_finite_on_silence(build: Callable[[], Frontend], shape: tuple[int, ...]) -> None:
+def test_gradients_are_finite_on_silence(build: Callable[[], Frontend]) -> None:
     frontend = build()
-    waveform = torch.zeros(shape, requires_grad=True)
-    (frontend(waveform) ** 2).sum().backward()
-    for name, tensor in {"waveform": waveform, **dict(frontend.named_parameters())}.items():
-        assert tensor.grad is not None, name
-        assert tensor.grad.isfinite().all(), name
+    for time in (4000, 100):
+        frontend.zero_grad()
+        waveform = torch.zeros(2, 1, time, requires_grad=True)
+        (frontend(waveform) ** 2).sum().backward()
+        for name, tensor in {"waveform": waveform, **dict(frontend.named_parameters())}.items():
+            assert tensor.grad is not None, (name, time)
+            assert tensor.grad.isfinite().all(), (name, time)
 
 
 @every_frontend
-@pytest.mark.parametrize("recording", [False, True], ids=["as it is", "with gradients"])
-def test_nan_is_refused_and_not_heard_as_silence(build: Callable[[], Frontend], recording: bool) -> None:
+def test_nan_is_refused_and_not_heard_as_silence(build: Callable[[], Frontend]) -> None:
+    frontend = build().eval()
     waveform = signal(2, 1, 4000)
     waveform[1, 0, 77] = torch.nan
-    with pytest.raises(ValueError, match=r"waveform must be finite, got nan or infinity in clips \[1\] of the batch"):
-        build().eval()(waveform.requires_grad_(recording))
+    refused = r"waveform must be finite, got nan or infinity in clips \[1\] of the batch"
+    with pytest.raises(ValueError, match=refused):
+        frontend(waveform)
+    with pytest.raises(ValueError, match=refused):  # with gradients
+        frontend(waveform.requires_grad_())
 
 
 @every_frontend
@@ -223,27 +227,28 @@ def test_training_reaches_every_parameter(build: Callable[[], Frontend]) -> None
 
 
 @every_frontend
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_changes_nothing(build: Callable[[], Frontend], dtype: torch.dtype) -> None:
+def test_autocast_changes_nothing(build: Callable[[], Frontend]) -> None:
     frontend = build().eval()
     waveform = signal(2, 1, 4000)
     expected = frontend(waveform)
-    with torch.autocast("cpu", dtype=dtype):
-        cast = frontend(waveform)
-    assert cast.dtype == torch.float32
-    assert torch.equal(cast, expected)
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype=dtype):
+            cast = frontend(waveform)
+        assert cast.dtype == torch.float32
+        assert torch.equal(cast, expected), dtype
 
 
 @every_frontend
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_casting_the_model_leaves_the_frontend_alone(build: Callable[[], Frontend], dtype: torch.dtype) -> None:
+def test_casting_the_model_leaves_the_frontend_alone(build: Callable[[], Frontend]) -> None:
     frontend = build().eval()
     waveform = signal(2, 1, 4000)
-    model = torch.nn.Sequential(copy.deepcopy(frontend), torch.nn.Linear(3, 3)).to(dtype)
-    assert model[1].weight.dtype == dtype
-    floating = [tensor for tensor in (*model[0].parameters(), *model[0].buffers()) if tensor.is_floating_point()]
-    assert {tensor.dtype for tensor in floating} == {torch.float32}
-    assert torch.equal(model[0](waveform), frontend(waveform))
+    expected = frontend(waveform)
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        model = torch.nn.Sequential(copy.deepcopy(frontend), torch.nn.Linear(3, 3)).to(dtype)
+        assert model[1].weight.dtype == dtype
+        floating = [tensor for tensor in (*model[0].parameters(), *model[0].buffers()) if tensor.is_floating_point()]
+        assert {tensor.dtype for tensor in floating} == {torch.float32}
+        assert torch.equal(model[0](waveform), expected), dtype
 
 
 @every_frontend
