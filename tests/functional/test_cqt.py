@@ -5,6 +5,7 @@ the rest float32; half-integer lengths, a window off by one sample or integer le
 nnAudio's sweeps (55 Hz on, 24 bins an octave, 44.1 kHz) and its values of gamma are among the cases.
 """
 
+import itertools
 import math
 
 import librosa
@@ -94,7 +95,7 @@ def test_cqt_equals_librosas_wavelets_at_the_full_rate(
         "bins_per_octave": bins_per_octave,
         "f_min": f_min,
     }
-    waveform = signals(sample_rate, 0.6)
+    waveform = signals(sample_rate, 0.3)
     assert_near(ours(waveform, **settings), full_rate(waveform, **settings))
 
 
@@ -119,7 +120,7 @@ SMALL = {"sample_rate": 16000, "hop_length": 250, "n_bins": 40, "bins_per_octave
     ids=str,
 )
 def test_each_setting_equals_librosas(setting: dict) -> None:
-    waveform = signals(16000, 0.5)
+    waveform = signals(16000, 0.25)
     assert_near(ours(waveform, **SMALL, **setting), full_rate(waveform, **SMALL, **setting))
 
 
@@ -136,7 +137,7 @@ def test_vqt_equals_librosa_where_it_does_not_resample(gamma: float) -> None:
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0, 5.0, 10.0])
 def test_vqt_is_a_thousand_times_nearer_the_full_rate_than_librosa(gamma: float) -> None:
     settings = {"hop_length": 512, "n_bins": 84, "bins_per_octave": 12, "gamma": gamma}
-    waveform = 0.5 * signals(22050)
+    waveform = 0.5 * signals(22050, 0.5)
     exact = full_rate(waveform, sample_rate=22050, f_min=32.7, **settings)
     spectrum = ours(waveform, sample_rate=22050, f_min=32.7, **settings)
     resampled = librosa.vqt(waveform.astype(np.float64), sr=22050, fmin=32.7, **settings)
@@ -165,21 +166,20 @@ def test_at_a_mirrored_end_librosa_is_off_and_we_are_not(time: int) -> None:
     assert (off[-25:].max() > 0.5) == (time == 32000)
 
 
-@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
-@pytest.mark.parametrize("time", [1, 255, 8000])
 @pytest.mark.parametrize(
     "setting", [{}, {"hop_length": 251, "gamma": 10.0}, {"n_bins": 80, "f_min": 65.4}, {"filter_scale": 0.5}], ids=str
 )
-def test_blocks_equal_the_convolution_that_they_stand_for(setting: dict, time: int, pad_mode: str) -> None:
-    waveform = torch.randn(3, time, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+def test_blocks_equal_the_convolution_that_they_stand_for(setting: dict) -> None:
     bands = functional.cqt_bands(**{**SMALL, **setting})
     wavelets = [functional.band_wavelets(band) for band in bands]
-    parts = functional.cqt_by_convolution(waveform, wavelets, hop_length=bands[0].hop_length, pad_mode=pad_mode)
-    spectrum = functional.cqt(waveform, bands, pad_mode=pad_mode)
-    # float64: all that differs is what the cut of the responses leaves on the other side of the block; as below, of a
-    # tone that reaches 15, since a repeated sample is nearly silent
-    convolved = torch.view_as_complex(parts.contiguous()).numpy()
-    np.testing.assert_allclose(convolved, spectrum.numpy(), rtol=0, atol=15 * TOLERANCE)
+    for time, pad_mode in itertools.product((1, 255, 8000), ("constant", "reflect")):
+        waveform = torch.randn(3, time, dtype=torch.float64)
+        parts = functional.cqt_by_convolution(waveform, wavelets, hop_length=bands[0].hop_length, pad_mode=pad_mode)
+        spectrum = functional.cqt(waveform, bands, pad_mode=pad_mode)
+        # float64: all that differs is what the cut of the responses leaves on the other side of the block; as below, of
+        # a tone that reaches 15, since a repeated sample is nearly silent
+        convolved = torch.view_as_complex(parts.contiguous()).numpy()
+        np.testing.assert_allclose(convolved, spectrum.numpy(), rtol=0, atol=15 * TOLERANCE)
 
 
 def test_wavelets_are_those_that_the_responses_were_made_of() -> None:
