@@ -30,10 +30,12 @@ def pools_for(n_bins: int, published: Sequence[int]) -> tuple[int, ...]:
     scaled = [pool * scale for pool in published]
     ranges = [range(max(1, math.ceil(pool / 2)), math.floor(2 * pool) + 1) for pool in scaled]
 
-    def badness(pools: tuple[int, ...]) -> tuple[int, float]:
-        return math.prod(pools), sum(math.log(a / b) ** 2 for a, b in zip(pools, scaled, strict=True))
+    def distance(pools: tuple[int, ...]) -> float:
+        return sum(math.log(a / b) ** 2 for a, b in zip(pools, scaled, strict=True))
 
-    return min((pools for pools in itertools.product(*ranges) if math.prod(pools) >= n_bins), key=badness)
+    enough = [pools for pools in itertools.product(*ranges) if math.prod(pools) >= n_bins]
+    least = min(map(math.prod, enough))
+    return min((pools for pools in enough if math.prod(pools) == least), key=distance)
 
 
 def check_blocks(n_blocks: int, **settings: Sequence[int]) -> None:
