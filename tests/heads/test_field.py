@@ -209,7 +209,7 @@ def test_harmonic_cnn_fits_the_front_end_that_its_overlay_names():
     frontend = Harmonic(16000, harmonics=(1, 2, 3, 4, 5, 6), n_bins=128, bins_per_octave=24, hop_length=256)
     assert frontend.n_frames(5 * 16000) == 313
     head = HarmonicCNN(frontend.n_bins, 50, n_channels=frontend.n_maps, channels=(4, 4, 4, 4, 6, 6, 6)).eval()
-    assert head(frontend(torch.randn(1, 1, 5 * 16000))).shape == (1, 50)
+    assert head(frontend(torch.randn(1, 1, 4000))).shape == (1, 50)
 
 
 # Samples

@@ -46,15 +46,17 @@ def cls(request):
     return request.param
 
 
-@pytest.mark.parametrize("n_frames", [1, 2, 45, 47, 101, 193])
-def test_any_length_and_channels(cls, n_frames):
-    for n_channels in (1, 2):
+@torch.no_grad()
+def test_any_length_and_channels(cls):
+    for n_channels, lengths in ((1, (1, 2, 45, 47, 101, 193)), (2, (1, 47))):
         head = build(cls, n_channels=n_channels).eval()
-        logits = head(spectrograms(head, n_frames, 3))
-        assert logits.shape == (3, N_CLASSES)
-        assert logits.isfinite().all()
+        for n_frames in lengths:
+            logits = head(spectrograms(head, n_frames, 3))
+            assert logits.shape == (3, N_CLASSES)
+            assert logits.isfinite().all(), n_frames
 
 
+@torch.no_grad()
 def test_any_number_of_bins(cls):
     for n_bins in SMALL[cls.__name__].any_bins:
         head = build(cls, n_bins).eval()
@@ -76,6 +78,7 @@ def test_every_parameter_gets_a_gradient(cls):
     assert [name for name, p in head.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
+@torch.no_grad()
 def test_clip_in_a_batch_equals_clip_alone(cls):
     head = build(cls).eval()
     batch = spectrograms(head, 61)
@@ -84,6 +87,7 @@ def test_clip_in_a_batch_equals_clip_alone(cls):
     torch.testing.assert_close(head(batch), alone, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
 def test_layer_names_are_the_maps_in_order(cls):
     head = build(cls).eval()
     maps = head.forward_intermediates(spectrograms(head, 61, 2))
@@ -92,6 +96,7 @@ def test_layer_names_are_the_maps_in_order(cls):
     assert all(len(x) == 2 for x in maps.values())
 
 
+@torch.no_grad()
 def test_embedding_feeds_the_last_layer(cls):
     head = build(cls).eval()
     spectrogram = spectrograms(head, 61, 2)
@@ -103,6 +108,7 @@ def test_embedding_feeds_the_last_layer(cls):
 
 
 @pytest.mark.parametrize("n_frames", [1, 61, 130])
+@torch.no_grad()
 def test_frame_logits(cls, n_frames):
     head = build(cls).eval()
     spectrogram = spectrograms(head, n_frames, 2)
@@ -123,11 +129,12 @@ def test_frame_logits(cls, n_frames):
         torch.testing.assert_close(logits[..., 0], head(spectrogram), atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
 def test_state_dict_round_trip(cls):
     first, second = build(cls), build(cls)
     for p in second.parameters():
         p.data.normal_()
-    first(spectrograms(first, 61))  # moves the running statistics, which must travel too
+    first(spectrograms(first, 16))  # moves the running statistics, which must travel too
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
     file.seek(0)
@@ -136,6 +143,7 @@ def test_state_dict_round_trip(cls):
     assert first.eval()(spectrogram).equal(second.eval()(spectrogram))
 
 
+@torch.no_grad()
 def test_float64_agrees_with_float32(cls):
     head = build(cls).eval()
     spectrogram = spectrograms(head, 61, 2)
@@ -152,7 +160,7 @@ def test_half_precision_is_near_float32_and_trains(cls, dtype, tolerance):
     for part in head.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
-    spectrogram, target = spectrograms(head, 61), torch.tensor([0, 1, 2, 3])
+    spectrogram, target = spectrograms(head, 16), torch.tensor([0, 1, 2, 3])
     expected = head(spectrogram)
     with torch.autocast("cpu", dtype=dtype):
         logits = head(spectrogram)
@@ -172,15 +180,15 @@ def test_same_seed_same_weights_with_zero_biases(cls):
     assert not any(p.any() for name, p in first.named_parameters() if "bias" in name)
 
 
+@torch.no_grad()
 def test_dropout_acts_in_training_only(cls):
     head = build(cls)
-    spectrogram = spectrograms(head, 61, 8)
+    spectrogram = spectrograms(head, 16, 8)
     assert not head.train()(spectrogram).equal(head(spectrogram))
     assert head.eval()(spectrogram).equal(head(spectrogram))
 
 
-@pytest.mark.parametrize("method", ["forward", "embedding", "forward_intermediates"])
-def test_wrong_spectrogram(cls, method):
+def test_wrong_spectrogram(cls):
     head = build(cls)
     n = head.n_bins
     said = {
@@ -190,8 +198,9 @@ def test_wrong_spectrogram(cls, method):
         (2, n, 10): f"spectrogram must have the axes (batch, channels, freq, frames), got shape (2, {n}, 10)",
     }
     for shape, message in said.items():
-        with pytest.raises(ValueError, match=re.escape(message)):
-            getattr(head, method)(torch.zeros(shape))
+        for enter in (head, head.embedding, head.forward_intermediates):
+            with pytest.raises(ValueError, match=re.escape(message)):
+                enter(torch.zeros(shape))
 
 
 def test_wrong_settings(cls):
@@ -204,7 +213,7 @@ def test_wrong_settings(cls):
         *small.wrong,
     ]
     for settings, message in wrong:
-        with pytest.raises(ValueError, match=re.escape(message)):
+        with pytest.raises(ValueError, match=re.escape(message)), torch.device("meta"):
             cls(**{"n_bins": small.n_bins, "num_classes": 5, **settings})
 
 
