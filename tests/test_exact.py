@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import runpy
 import sys
+from multiprocessing import get_context
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import pandas as pd
@@ -43,19 +45,26 @@ def arguments(tones: Path, run_dir: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """Begin a command in a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-m", "audiocls", *words]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+def audiocls(folder: Path, words: tuple[str, ...]) -> None:
+    """What `python -m audiocls` does in that folder, in a process that has all imported."""
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}  # of a second rank
+    sys.argv = ["audiocls", *words]
+    runpy.run_module("audiocls", run_name="__main__", alter_sys=True)
 
 
-def start(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own."""
-    process = begin(folder, *words)
-    output, errors = process.communicate(timeout=240)
-    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+def begin(folder: Path, *words: str) -> ForkProcess:
+    """Begin a command in a process of its own, of which pytest shows what it says."""
+    process = get_context("fork").Process(target=audiocls, args=(folder, words))
+    process.start()
+    return process
+
+
+def end(process: ForkProcess) -> int | None:
+    """Exit status of a process, none of one that has not ended by then."""
+    process.join(timeout=240)
+    return process.exitcode
 
 
 def weights(run_dir: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -87,8 +96,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
         "--trainer.callbacks+=stop.StopAt", "--trainer.callbacks.step", str(step),
         "--trainer.callbacks.signal_name", signal_name,
     ]  # fmt: skip
-    killed = start(tmp_path, *arguments(tones, run_dir, *stop))
-    assert killed.returncode == status, killed.stderr
+    assert end(begin(tmp_path, *arguments(tones, run_dir, *stop))) == status
     kept = torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)
     assert kept["global_step"] == steps_kept
     assert main(arguments(tones, run_dir, "--ckpt_path", "last")) == 0
@@ -111,8 +119,7 @@ def test_another_seed_gives_other_weights(whole: Path, tones: Path, tmp_path: Pa
 @pytest.mark.ddp
 def test_two_processes_train_and_score_as_one(whole: Path, tones: Path, tmp_path: Path) -> None:
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    trained = start(tmp_path, *arguments(tones, tmp_path / "two", *two))
-    assert trained.returncode == 0, trained.stderr
+    assert end(begin(tmp_path, *arguments(tones, tmp_path / "two", *two))) == 0
     clips = {"two": pd.read_csv(tmp_path / "two" / "val_predictions.csv")["clip_id"].tolist()}
     again = ["--ckpt_path", "last", "--trainer.strategy", "auto", "--trainer.devices", "1"]
     assert main(["validate", "--run_dir", str(tmp_path / "two"), *again]) == 0
@@ -134,9 +141,7 @@ def test_two_runs_and_two_ranks_read_one_store_at_once(whole: Path, tones: Path,
     ranks = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     runs = {name: begin(tmp_path, *arguments(tones, tmp_path / name, *more)) for name, more in
             (("one", []), ("two", []), ("ranks", ranks))}  # fmt: skip
-    for run in runs.values():
-        _, errors = run.communicate(timeout=240)
-        assert run.returncode == 0, errors
+    assert [end(run) for run in runs.values()] == [0, 0, 0]
     for name in ("one", "two"):
         ours, alone = weights(tmp_path / name), weights(whole)
         assert all(torch.equal(ours[key], alone[key]) for key in alone)
