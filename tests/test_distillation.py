@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +31,8 @@ from tests.test_cli import CONF, fit, run
 QUIET = ["--trainer.logger", "false"]
 RARELY_SCORED = ["--trainer.check_val_every_n_epoch", "10"]
 DISTIL = ["--config", str(CONF / "augment" / "distillation.yaml")]
+MIXED = ["--config", str(CONF / "augment" / "mixup.yaml")]
+CONSTANT = ["--model.lr_scheduler", "torch.optim.lr_scheduler.ConstantLR"]  # of a run of any length
 
 pytestmark = pytest.mark.usefixtures("undrawn_throughout")
 
@@ -53,7 +57,7 @@ def student(tones: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory
     """Folder of a run that has learnt from a copy of it, which is gone by now."""
     folder = tmp_path_factory.mktemp("student")
     shutil.copytree(teacher, folder / "teacher")
-    assert fit(tones, folder / "run", *taught_by(folder / "teacher")) == 0
+    assert fit(tones, folder / "run", *taught_by(folder / "teacher"), *CONSTANT, *MIXED) == 0
     shutil.rmtree(folder / "teacher")
     return folder / "run"
 
@@ -66,6 +70,7 @@ def kept(run_dir: Path, name: str = "best") -> dict[str, Any]:
     return torch.load(run_dir / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
+@functools.cache  # tests only listen to it
 def load(path: Path) -> Classifier:
     return Classifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
 
@@ -315,16 +320,17 @@ def test_a_teacher_that_is_not_there_or_no_checkpoint_ends_in_one_line(
 ) -> None:
     text = tmp_path / "text.ckpt"
     text.write_text("no checkpoint")
+    assert fit(tones, tmp_path / "run", *taught_by(text)) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"audiocls: error: {text} cannot be read as a checkpoint")
+    assert err.count("\n") == 1
     for named, says in [
         ("nowhere", "model.distill.teacher 'nowhere': there is no nowhere; give a checkpoint, or the folder of a run"),
         (str(tmp_path), f"there is no {tmp_path}/checkpoints/best.ckpt; give a checkpoint"),
-        (str(text), f"{text} cannot be read as a checkpoint"),
     ]:
-        assert fit(tones, tmp_path / "run", *taught_by(named)) == 2
-        err = capsys.readouterr().err
-        assert says in err
-        assert err.startswith("audiocls: error: ")
-        assert err.count("\n") == 1
+        with pytest.raises(ValueError, match=re.escape(says)) as caught:
+            prepared(pupil(), Path(named))
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -389,24 +395,19 @@ def test_a_student_learns_from_the_teacher_alone(teacher: Path, tones: Path, ton
 
 
 def test_a_resumed_student_has_the_weights_of_one_that_was_not(
-    teacher: Path, tones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    teacher: Path, student: Path, tones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    constant = [
-        "--model.lr_scheduler",
-        "torch.optim.lr_scheduler.ConstantLR",
-        "--config",
-        str(CONF / "augment/mixup.yaml"),
-    ]
-    taught = [*taught_by(teacher), *constant]
-    assert fit(tones, tmp_path / "whole", *taught) == 0
-    assert fit(tones, tmp_path / "parts", *taught, "--trainer.max_epochs", "1") == 0
+    taught = [*taught_by(teacher), *CONSTANT, *MIXED]
+    assert fit(tones, tmp_path, *taught, "--trainer.max_epochs", "1") == 0
     caplog.set_level(logging.WARNING, "audiocls")
-    assert fit(tones, tmp_path / "parts", *taught, "--ckpt_path", "last") == 0
+    assert fit(tones, tmp_path, *taught, "--ckpt_path", "last") == 0
     assert "goes on with other targets" not in caplog.text
-    whole, parts = (kept(tmp_path / name, "last") for name in ("whole", "parts"))
+    whole, parts = kept(student, "last"), kept(tmp_path, "last")
     assert whole["global_step"] == parts["global_step"] > 0
     assert all(torch.equal(whole["state_dict"][name], parts["state_dict"][name]) for name in whole["state_dict"])
-    assert whole["audiocls"]["teachers"] == parts["audiocls"]["teachers"]
+    (one,), (other,) = (run["audiocls"]["teachers"] for run in (whole, parts))
+    assert one["sha256"] == other["sha256"]
+    assert other["path"] == str(best(teacher))
 
 
 def test_a_teacher_that_has_changed_since_is_warned_of(
