@@ -622,6 +622,7 @@ def of_skill(skill: float) -> tuple[object, object]:
     return pytest.approx(expected.per_class["f1"]), pytest.approx(expected.scalars["accuracy"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_resumed_run_reports_the_best_epoch_before_the_kill(tmp_path):
     skills = [0.5, 2.0, 1.0, 0.7]  # best in epoch 1
     fit(tmp_path, skills, Killed(2))
@@ -643,6 +644,7 @@ def test_best_epoch_that_a_kill_has_lost_is_not_reported(tmp_path):
     assert reported(tmp_path) == of_skill(1.0)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_kill_behind_the_last_epoch_leaves_the_report_to_the_next_start(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(RunReport, "on_train_end", Mock(side_effect=RuntimeError("killed")))
@@ -804,6 +806,7 @@ def test_nothing_is_written_by_a_fast_dev_run(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_stopped_run_is_reported(tmp_path, monkeypatch):
     drawn: list[str] = []
     monkeypatch.setattr(snapshot.Snapshot, "draw", lambda self, *_, **__: drawn.append(self.heading) or {})
@@ -860,6 +863,7 @@ def test_wandb_is_shown_the_ends_of_the_intervals(tmp_path, monkeypatch):
         assert run.values(f"test/{name}_high") == [pytest.approx(high)]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_wandb_is_shown_the_same(tmp_path, monkeypatch):
     for name in ("CONFIG", "CACHE", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
