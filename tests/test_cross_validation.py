@@ -328,8 +328,9 @@ def test_the_folder_of_a_single_run_is_refused(folded: tuple[Path, Path], tmp_pa
 # --- runs, with a stand-in for audiocls ---
 
 
+BARE = ["-I", "-S"]  # without the paths of what is installed, which take longest
 STAND_IN = """
-import csv, os, pathlib, signal, sys, time
+import os, pathlib, signal, sys, time
 words = sys.argv[1:]
 given = dict(zip(words, words[1:]))
 folder = pathlib.Path(given["--run_dir"])
@@ -366,7 +367,7 @@ def stood_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     begin = subprocess.Popen
 
     def popen(command: list[str], **settings: Any) -> subprocess.Popen[bytes]:
-        return begin([sys.executable, str(tmp_path / "stand_in.py"), *command[3:]], **settings)
+        return begin([sys.executable, *BARE, str(tmp_path / "stand_in.py"), *command[3:]], **settings)
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     run_dir = tmp_path / "runs" / "tones"
@@ -383,7 +384,7 @@ def signalled(path: Path, signum: signal.Signals) -> Iterator[None]:
     """Send this process a signal once a file exists."""
     watch = f"import os, pathlib, time\nwhile not pathlib.Path({str(path)!r}).exists(): time.sleep(0.02)\n"
     watcher = os.posix_spawn(
-        sys.executable, [sys.executable, "-c", watch + f"os.kill({os.getpid()}, {int(signum)})"], os.environ
+        sys.executable, [sys.executable, *BARE, "-c", watch + f"os.kill({os.getpid()}, {int(signum)})"], os.environ
     )
     yield
     os.waitpid(watcher, 0)
