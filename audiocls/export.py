@@ -107,7 +107,7 @@ def export(model: Classifier, out: Path, *, dtype: torch.dtype = torch.float32) 
     Returns:
         The largest difference of a prediction between onnxruntime and torch, as a share of the largest prediction.
     Raises:
-        ExportError: if that is above 1e-3, or the model does not go into a graph.
+        ExportError: if that is above 1e-3, or the model does not go into a graph that onnxruntime can compute.
     """
     predictor = Predictor(model)
     window = round((model.clip_seconds or 1.0) * model.sample_rate)
@@ -164,8 +164,13 @@ def sweeps(n_clips: int, n_channels: int, n_samples: int, dtype: torch.dtype) ->
 
 def difference(predictor: Predictor, path: Path, waveform: Tensor) -> float:
     """Largest difference between the graph in a file and the model, as a share of the largest prediction."""
-    session = importlib.import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
-    (ours,) = session.run([OUTPUT], {INPUT: waveform.numpy()})
+    onnxruntime = importlib.import_module("onnxruntime")
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        (ours,) = session.run([OUTPUT], {INPUT: waveform.numpy()})
+    except Exception as error:  # what onnxruntime raises has no class in common
+        shape, reason = tuple(waveform.shape), " ".join(str(error).split())
+        raise ExportError(f"onnxruntime cannot compute the graph of windows of shape {shape}: {reason}") from error
     with torch.no_grad():
         expected = predictor(waveform)
     return float((torch.from_numpy(ours) - expected).abs().max() / expected.abs().max())

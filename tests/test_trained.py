@@ -7,6 +7,7 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -396,6 +397,14 @@ def test_a_graph_that_differs_is_not_written(
         assert run("export", "--run_dir", str(run_dir), "--out", str(out)) == 1
         assert "predictions are off by" in capsys.readouterr().err
         assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"of before"]
+
+
+def test_a_graph_that_onnxruntime_refuses_ends_in_one_line(tmp_path: Path) -> None:
+    """It was onnxruntime's own traceback."""
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "a.onnx").write_bytes(b"no graph")
+    with pytest.raises(export.ExportError, match=r"^onnxruntime cannot compute the graph of windows of shape .+$"):
+        export.difference(Mock(), tmp_path / "a.onnx", torch.zeros(1, 1, 8))
 
 
 def test_export_names_the_libraries_it_needs(
