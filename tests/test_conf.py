@@ -16,10 +16,13 @@ import pandas as pd
 import pytest
 import yaml
 from jsonargparse import ArgumentParser
+from pytorch_lightning.cli import OptimizerCallable
+from torch import nn
 
 import datamodules
 from audiocls import augment, frontends, heads, losses
 from audiocls.__main__ import main
+from audiocls.classifier import Classifier
 from audiocls.frontends import Frontend
 from audiocls.heads import Head
 from datamodules.storage.writer import write_store
@@ -32,12 +35,13 @@ RECIPES = sorted(path.stem for path in CONF.glob("*.yaml"))
 OVERLAYS = sorted(str(path.relative_to(CONF)) for path in CONF.glob("*/*.yaml"))
 
 LOW_HARMONICS = ["--model.frontend.n_bins", "40"]  # what 8 kHz can hold
-DRAWN = ("digits", "magnatagatune", "emo_music")  # of each task one, whose figures are drawn as well
 LAID_OVER = {"losses": "msd", "models": "magnatagatune"}  # folder -> recipe; all others: drums
-# Recipes whose checkpoints would be 45 and 145 MB; as they are, `test_published_net_is_built_whole` builds them.
-NARROW: dict[str, dict[str, Any]] = dict.fromkeys(("mtg_jamendo", "magnatagatune"), SMALL["ShortChunkCNN"].settings)
+# Heads whose checkpoints would be up to 145 MB; as they are, `test_published_net_is_built_whole` builds them.
+NARROW = ("KeywordCNN", "MusicCRNN", "ShortChunkCNN")
 
 Tiny = Callable[[str], list[str]]
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +114,11 @@ def comments(path: str) -> str:
 
 
 def fit(recipe: str, run_dir: Path, *more: str) -> int:
+    """Train one step on eight clips, and validate."""
     return main(
         [
             "fit", "--config", str(CONF / f"{recipe}.yaml"), *more, "--run_dir", str(run_dir),
-            "--data.clip_seconds", "0.2",
+            "--data.clip_seconds", "0.2", "--data.batch_size", "8", "--trainer.limit_train_batches", "1",
             "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--trainer.logger", "false",
             "--trainer.enable_progress_bar", "false",
         ]
@@ -121,10 +126,10 @@ def fit(recipe: str, run_dir: Path, *more: str) -> int:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_trains(recipe: str, tiny: Tiny, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if recipe not in DRAWN:
-        request.getfixturevalue("undrawn")
-    assert fit(recipe, tmp_path / "run", *tiny(recipe), *head_options(NARROW.get(recipe, {}))) == 0
+def test_every_recipe_trains(recipe: str, tiny: Tiny, tmp_path: Path) -> None:
+    head = head_of(read(f"{recipe}.yaml"))
+    narrow = SMALL[head].settings if head in NARROW else {}
+    assert fit(recipe, tmp_path / "run", *tiny(recipe), *head_options(narrow)) == 0
     assert (tmp_path / "run" / "checkpoints" / "best.ckpt").is_file()
     scores = pd.read_csv(tmp_path / "run" / "metrics.csv")
     monitored = {"val/accuracy", "val/average_precision_macro", "val/r2_mean"} & set(scores)
@@ -132,27 +137,27 @@ def test_every_recipe_trains(recipe: str, tiny: Tiny, tmp_path: Path, request: p
     assert monitored
 
 
-# Heads and front-ends are built from theirs, and have gradients, in tests of their own: here they train by --slow.
-BUILT_ELSEWHERE = ("heads", "frontends")
+# Nets, heads and front-ends are built from theirs by `test_published_net_is_built_whole` and in tests of their own,
+# where they have gradients: here they train by --slow.
+BUILT_ELSEWHERE = ("models", "heads", "frontends")
 TRAINED = [
     pytest.param(overlay, marks=[pytest.mark.slow] if overlay.startswith(BUILT_ELSEWHERE) else [])
     for overlay in OVERLAYS
 ]
 
 
-@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("overlay", TRAINED)
 def test_every_overlay_trains(overlay: str, tiny: Tiny, tmp_path: Path) -> None:
     content = read(overlay)
     if any(path.startswith("audiomentations.") for path in class_paths(content)):
         pytest.importorskip("audiomentations", reason="it is not installed: pip install 'audiocls[audiomentations]'")
     model = content.get("model", {})
-    head = model.get("head", {}).get("class_path", "").rpartition(".")[2]
+    recipe = LAID_OVER.get(overlay.split("/")[0], "drums")
+    head = head_of(content) or head_of(read(f"{recipe}.yaml"))
     narrow = {}  # 80 million parameters would be a gigabyte a checkpoint
-    if head in SMALL:
+    if head_of(content) in SMALL or head in NARROW:
         skip_without_library(head)
         narrow = SMALL[head].settings
-    recipe = LAID_OVER.get(overlay.split("/")[0], "drums")
     laid = ["--config", str(CONF / overlay), *tiny(recipe), *head_options(narrow)]
     if "distill" in model:
         teacher = str(tmp_path / "teacher")
@@ -162,7 +167,7 @@ def test_every_overlay_trains(overlay: str, tiny: Tiny, tmp_path: Path) -> None:
     assert fit(recipe, tmp_path / "run", *laid) == 0
     kept = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["model"]
     for name in narrow:
-        model["head"].get("init_args", {}).pop(name, None)
+        model.get("head", {}).get("init_args", {}).pop(name, None)
     assert held(model, kept) == model
 
 
@@ -175,6 +180,10 @@ def held(wanted: Any, kept: Any) -> Any:
     return kept
 
 
+def head_of(content: dict[str, Any]) -> str:
+    return content.get("model", {}).get("head", {}).get("class_path", "").rpartition(".")[2]
+
+
 def head_options(settings: dict[str, Any]) -> list[str]:
     return [
         f"--model.head.{name}={value if isinstance(value, str) else json.dumps(value)}"
@@ -182,7 +191,6 @@ def head_options(settings: dict[str, Any]) -> list[str]:
     ]
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_frontend_that_makes_several_maps_of_a_channel_predicts(tiny: Tiny, tone_files: Path, tmp_path: Path) -> None:
     overlay = str(CONF / "frontends" / "harmonic.yaml")
     assert fit("folder", tmp_path / "run", "--config", overlay, *tiny("folder"), *LOW_HARMONICS) == 0
@@ -190,31 +198,6 @@ def test_frontend_that_makes_several_maps_of_a_channel_predicts(tiny: Tiny, tone
     out = tmp_path / "predictions.csv"
     assert main(["predict", "--run_dir", str(tmp_path / "run"), str(clip), "--out", str(out)]) == 0
     assert pd.read_csv(out)[["high", "low", "mid"]].sum(axis=1).iloc[0] == pytest.approx(1, abs=1e-5)
-
-
-def test_head_that_is_not_built_for_the_maps_of_the_frontend_is_refused(
-    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    overlay = ["--config", str(CONF / "frontends" / "harmonic.yaml"), "--model.head.n_channels", "3"]
-    assert fit("drums", tmp_path / "run", *overlay, *tiny("drums")) == 2
-    assert "Harmonic makes 4 maps of each channel of audio, but the head was built for n_channels=3" in (
-        capsys.readouterr().err.replace("\n", " ")
-    )
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_study_of_kernels_trains_with_each_of_its_shapes(tiny: Tiny, tmp_path: Path) -> None:
-    study = "studies/kernel_shape.yaml"
-    shapes = dict(re.findall(r"'(\w+) (\[\S+\])'", comments(study)))
-    assert list(shapes) == ["square", "long", "tall"]
-    trained = {}
-    for name, kernels in shapes.items():
-        options = [*head_options({"channels": [4, 6, 8]}), "--model.head.kernel_sizes", kernels]
-        laid = ["--config", str(CONF / study), *tiny("drums"), *options]
-        assert fit("drums", tmp_path / name, *laid) == 0
-        config = yaml.safe_load((tmp_path / name / "config.yaml").read_text())
-        trained[name] = config["model"]["head"]["init_args"]["kernel_sizes"]
-    assert trained == {"square": [5, 5, 3], "long": [[3, 9], [3, 9], 3], "tall": [[9, 3], [9, 3], 3]}
 
 
 # --- what is published ---
@@ -226,7 +209,8 @@ def built(*laid: str, **head: Any) -> tuple[Frontend, Head, dict[str, Any]]:
     parser = ArgumentParser()
     parser.add_argument("--model.frontend", type=Callable[[int], Frontend])
     parser.add_argument("--model.head", type=Callable[[int, int], Head])
-    for other in ("data", "trainer", "model.loss", "model.optimizer", "model.lr_scheduler"):
+    parser.add_argument("--model.optimizer", type=OptimizerCallable)
+    for other in ("data", "trainer", "model.loss", "model.lr_scheduler"):
         parser.add_argument(f"--{other}", type=dict)
     for other in ("run_dir", "seed_everything", "monitor"):
         parser.add_argument(f"--{other}")
@@ -276,6 +260,27 @@ def test_four_structures_meet_the_published_budgets(structure: str, budget: int)
     _, head, _ = built("msd", f"heads/{structure}", budget=budget)
     assert type(head).__name__ == structure.upper()
     assert sum(parameter.numel() for parameter in head.parameters()) == pytest.approx(budget, rel=0.02)  # the paper's
+
+
+def test_head_that_is_not_built_for_the_maps_of_the_frontend_is_refused() -> None:
+    frontend, head, _ = built("drums", "frontends/harmonic", n_channels=3)
+    says = "Harmonic makes 4 maps of each channel of audio, but the head was built for n_channels=3"
+    with pytest.raises(ValueError, match=says):
+        Classifier(frontend, lambda *_: head, num_classes=50)
+
+
+def test_study_of_kernels_builds_each_of_its_shapes() -> None:
+    study = "studies/kernel_shape"
+    shapes = dict(re.findall(r"'(\w+) (\[\S+\])'", comments(f"{study}.yaml")))
+    kernels = {}
+    for name, given in shapes.items():
+        _, head, _ = built("drums", study, kernel_sizes=given)
+        kernels[name] = [part.kernel_size for part in head.modules() if isinstance(part, nn.Conv2d)]
+    assert kernels == {
+        "square": [(5, 5)] * 4 + [(3, 3)] * 2,
+        "long": [(3, 9)] * 4 + [(3, 3)] * 2,
+        "tall": [(9, 3)] * 4 + [(3, 3)] * 2,
+    }
 
 
 # --- all of them together ---
