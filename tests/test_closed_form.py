@@ -128,7 +128,8 @@ def test_validation_and_test_score_the_solution(trained: Path, capsys: pytest.Ca
 
 
 def test_nothing_else_moves(tones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    convnet = ["--model.head", "ConvNet", "--model.head.channels", "[4, 4]", "--model.optimizer", "torch.optim.SGD"]
+    convnet = ["--model.head", "ConvNet", "--model.head.channels", "[4, 4]", "--trainer.max_epochs", "1"]
+    convnet += ["--model.optimizer", "torch.optim.SGD"]
     for name, lr in (("slow", "0.0"), ("fast", "10.0")):
         assert main(arguments(tones, tmp_path / name, *convnet, "--model.optimizer.lr", lr)) == 0
     slow, fast = (

@@ -173,7 +173,7 @@ def test_each_run_is_said_by_itself_before_what_is_fused(two: list[Path], tmp_pa
 
 def test_two_models_that_err_differently_are_better_together(tmp_path: Path) -> None:
     for seed, name in enumerate("ab", start=1):
-        table(tmp_path / name / "test_predictions.csv", *drawn(seed, 3000, skill=1.5))
+        table(tmp_path / name / "test_predictions.csv", *drawn(seed, 1000, skill=1.5))
     said = fuse_runs([tmp_path / "a", tmp_path / "b"], out=tmp_path / "fused")
     a, b, fused = (float(line.partition("accuracy ")[2].split()[0]) for line in said.lines[:3])
     assert fused > max(a, b) + 0.05

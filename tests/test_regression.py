@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from audiocls.trained import load
 from tests.conftest import TONES, make_store
 from tests.test_cli import fit, run
 
-QUIET = ["--trainer.logger", "false", "--model.augment", "null"]
+PLAIN = ["--model.augment", "null"]
 
 pytestmark = pytest.mark.usefixtures("undrawn_throughout")
 
@@ -49,14 +50,18 @@ def rated(tone_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Rated:
     return made
 
 
-def run_dir_of(rated: Rated, folder: Path, *, unit: float, origin: float) -> Path:
-    assert fit(folder, folder / f"{unit}", *QUIET, *rated(unit, origin)) == 0
-    return folder / f"{unit}"
+@pytest.fixture(scope="module")
+def hertz_run(rated: Rated, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run on pitches in Hz, 200 above what they are."""
+    run_dir = tmp_path_factory.mktemp("hertz") / "run"
+    assert fit(run_dir, run_dir, *PLAIN, *rated(1000.0, 200.0)) == 0
+    return run_dir
 
 
-def test_a_unit_changes_the_numbers_and_not_what_is_learnt(rated: Rated, tmp_path: Path) -> None:
+def test_a_unit_changes_the_numbers_and_not_what_is_learnt(rated: Rated, hertz_run: Path, tmp_path: Path) -> None:
     """Hertz were a thousand away at first, by an optimizer's steps hardly to be reached, and the square was nothing."""
-    runs = [run_dir_of(rated, tmp_path, unit=unit, origin=origin) for unit, origin in ((1.0, 0.0), (1000.0, 200.0))]
+    assert fit(tmp_path, tmp_path / "run", *PLAIN, *rated(1.0, 0.0)) == 0
+    runs = [tmp_path / "run", hertz_run]
     kilohertz, hertz = (pd.read_csv(run_dir / "val_predictions.csv") for run_dir in runs)
     pitch = "prediction(pitch)"
     np.testing.assert_allclose(hertz[pitch], 1000 * kilohertz[pitch] + 200, atol=2)  # their deviation is 500
@@ -67,20 +72,20 @@ def test_a_unit_changes_the_numbers_and_not_what_is_learnt(rated: Rated, tmp_pat
 
 def test_half_precision_rounded_the_targets_and_wrote_nothing_of_tags(rated: Rated, tmp_path: Path) -> None:
     half = [*rated(1000.0, 200.0), "--trainer.precision", "bf16-true", "--trainer.max_epochs", "1"]
-    assert fit(tmp_path, tmp_path / "run", *QUIET, *half) == 0
+    assert fit(tmp_path, tmp_path / "run", *PLAIN, *half) == 0
     written = pd.read_csv(tmp_path / "run" / "val_predictions.csv")["target(pitch)"]
     assert set(written) == {frequency + 200 for frequency in TONES.values()}  # 1700 was 1696
 
 
-def test_the_unit_goes_with_the_model(rated: Rated, tmp_path: Path, tone_files: Path) -> None:
-    run_dir = run_dir_of(rated, tmp_path, unit=100.0, origin=7.0)
+def test_the_unit_goes_with_the_model(rated: Rated, hertz_run: Path, tmp_path: Path, tone_files: Path) -> None:
+    run_dir = shutil.copytree(hertz_run, tmp_path / "run")
     model = load(run_dir / "checkpoints" / "best.ckpt")
-    pitches = 100 * torch.tensor(list(TONES.values())) / 1000 + 7  # of each as many clips are trained on
+    pitches = torch.tensor(list(TONES.values())) + 200  # of each as many clips are trained on
     assert model.origin[0].item() == pytest.approx(pitches.mean().item())
     assert model.unit[0].item() == pytest.approx(pitches.std(correction=0).item())
     table = tmp_path / "said.csv"
     assert run("predict", "--run_dir", str(run_dir), str(tone_files / "low"), "--out", str(table)) == 0
-    assert pd.read_csv(table)["pitch"].between(0, 200).all()  # and not about 0, as a head says it
+    assert pd.read_csv(table)["pitch"].between(200, 2000).all()  # and not about 0, as a head says it
     other = ["--data.root", rated(5.0, 0.0)[3], "--trainer.max_epochs", "3"]
     assert run("fit", "--run_dir", str(run_dir), "--ckpt_path", "last", *other) == 0
     assert torch.equal(load(run_dir / "checkpoints" / "last.ckpt").origin, model.origin), "its weights are in that unit"

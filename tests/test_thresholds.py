@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -111,12 +113,18 @@ def test_a_checkpoint_has_the_thresholds_of_its_own_epoch(trained: Path) -> None
         assert kept(trained, name) == pytest.approx(chosen_again(trained, name), abs=1e-5)
 
 
-def test_averaged_weights_have_thresholds_of_their_own(tones: Path, table: Path, tmp_path: Path) -> None:
+def test_averaged_weights_have_thresholds_of_their_own_and_a_tag_that_validation_lacks_is_counted(
+    tones: Path, table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A buffer would have been averaged, or be that of the weights that are not kept."""
     overlay = ["--config", str(CONF / "augment" / "ema.yaml")]
     words = arguments(tones, table, tmp_path / "run")
     assert main([*words[:3], *overlay, *words[3:]]) == 0
-    assert kept(tmp_path / "run", "last") == pytest.approx(chosen_again(tmp_path / "run", "last"), abs=1e-5)
+    said_once = [line for line in caplog.messages if "no clip in validation" in line]
+    assert said_once == ["1 of 4 tags have no clip in validation and are decided at 0.5"]
+    thresholds = kept(tmp_path / "run", "last") or []
+    assert thresholds[TAGS.index("mid")] == 0.5
+    assert thresholds == pytest.approx(chosen_again(tmp_path / "run", "last"), abs=1e-5)
 
 
 @pytest.mark.slow
@@ -128,23 +136,16 @@ def test_two_processes_choose_over_the_clips_of_both(tones: Path, table: Path, t
     assert kept(tmp_path / "run", "last") == pytest.approx(chosen_again(tmp_path / "run", "last"), abs=1e-5)
 
 
-def test_a_tag_that_validation_lacks_is_counted(
-    tones: Path, table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert main(arguments(tones, table, tmp_path / "run", "--trainer.max_epochs", "2")) == 0
-    said_once = [line for line in caplog.messages if "no clip in validation" in line]
-    assert said_once == ["1 of 4 tags have no clip in validation and are decided at 0.5"]
-    assert (kept(tmp_path / "run") or [])[TAGS.index("mid")] == 0.5
+@pytest.fixture(scope="module")
+def printed(trained: Path) -> str:
+    """What the test of the run said, which has written its tables."""
+    with redirect_stdout(StringIO()) as out:
+        assert main(["test", "--run_dir", str(trained)]) == 0
+    return out.getvalue()
 
 
-def test_the_test_is_decided_at_them_and_changes_nothing(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = (trained / "checkpoints" / "best.ckpt").read_bytes()
-    assert main(["test", "--run_dir", str(trained)]) == 0
-    printed = capsys.readouterr().out
+def test_the_test_is_decided_at_them(trained: Path, printed: str) -> None:
     assert "95 % bootstrap intervals: 1,000 draws of 8 groups (8 clips), rather too narrow for so few\n" in printed
-    assert (trained / "checkpoints" / "best.ckpt").read_bytes() == before
     classes = pd.read_csv(trained / "test_classes.csv").set_index("class")
     assert classes["threshold"].tolist() == pytest.approx(kept(trained), rel=1e-7)  # float32's digits
     rows = pd.read_csv(trained / "test_predictions.csv", keep_default_na=False)
@@ -154,6 +155,8 @@ def test_the_test_is_decided_at_them_and_changes_nothing(
     )
     assert (said_there == (rows[[f"p({tag})" for tag in TAGS]].to_numpy() >= np.array(kept(trained)))).all()
     scores = pd.read_csv(trained / "test_metrics.csv").iloc[-1]
+    assert scores["test/classes_scored"] == 3  # every clip is a tone: that tag has no negative
+    assert 0 <= scores["test/average_precision_macro"] <= 1
     assert scores["test/f1_micro"] == pytest.approx(f1_score(target, said_there, average="micro"), rel=1e-6)
     ends = pd.read_csv(trained / "test_intervals.csv").set_index("score")
     assert {"auroc_macro", "average_precision_macro", "f1_macro", "f1_micro"} <= set(ends.index)
@@ -162,15 +165,17 @@ def test_the_test_is_decided_at_them_and_changes_nothing(
     assert ends.loc["f1_micro", ["draws", "drawn", "unit"]].tolist() == [1000, 8, "groups"]
 
 
+@pytest.mark.usefixtures("printed")
 def test_prediction_says_the_tags_that_the_test_says(trained: Path, tone_files: Path, tmp_path: Path) -> None:
-    assert main(["test", "--run_dir", str(trained), "--bootstrap_draws", "0"]) == 0
-    assert not (trained / "test_intervals.csv").exists()  # those of an earlier test are none of this one
     tested = pd.read_csv(trained / "test_predictions.csv", keep_default_na=False)
     files = [str(tone_files / clip) for clip in tested["clip_id"]]
     assert main(["predict", "--run_dir", str(trained), *files, "--out", str(tmp_path / "out.csv")]) == 0
     predicted = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
     assert predicted.columns.tolist() == ["path", "labels", *TAGS]
     assert predicted["labels"].tolist() == tested["prediction"].tolist()
+    for tag in TAGS:
+        # decoded anew and scored alone, in float32
+        assert predicted[tag].tolist() == pytest.approx(tested[f"p({tag})"].tolist(), abs=1e-5)
 
 
 def test_what_is_printed_of_a_file_begins_with_its_tags(trained: Path) -> None:
@@ -197,6 +202,10 @@ def test_a_checkpoint_of_before_there_were_any_is_decided_at_one_half(
     content = torch.load(path, weights_only=True)
     del content["audiocls"]["thresholds"]
     torch.save(content, path)
+    saved, intervals = path.read_bytes(), tmp_path / "old" / "test_intervals.csv"
+    intervals.touch()
     assert main(["test", "--run_dir", str(tmp_path / "old"), "--bootstrap_draws", "0"]) == 0
+    assert path.read_bytes() == saved
+    assert not intervals.exists()  # those of an earlier test are none of this one
     assert "the model holds no thresholds chosen in training: every tag is decided at 0.5" in caplog.messages
     assert pd.read_csv(tmp_path / "old" / "test_classes.csv")["threshold"].tolist() == [0.5] * 4
