@@ -95,7 +95,15 @@ def test_unknown_command_says_the_nearest(capsys: pytest.CaptureFixture[str]) ->
     [
         (["--model.frontend.n_mel", "3"], "'n_mel' is not accepted; MelSpectrogram takes sample_rate, n_fft"),
         (["--model.frontend.n_mel", "3"], "did you mean 'n_mels'?"),
-        (["--model.optimizer.lrr", "3"], "did you mean 'lr'?"),
+        (["--model.optimizer.lrr", "3"], "--model.optimizer: 'lrr' is not accepted; AdamW takes lr, betas, eps"),
+        (
+            ["--model.frontend.compression.ofset", "3"],
+            "error: --model.frontend.compression: 'ofset' is not accepted; Log takes n_bins, offset, learnable; did "
+            "you mean 'offset'?\n",
+        ),
+        (["--model.frontend.compression.top_db", "3"], "Log takes n_bins, offset, learnable; 'top_db' is an option of"),
+        (["--model.optimizer.lr", "nan"], "error: --model.optimizer.lr must be a number, got nan\n"),
+        (["--data.seed", "3"], "error: --data.seed is that of --seed_everything: leave it out, and set that\n"),
         (["--data.bathc_size", "3"], "did you mean 'batch_size'?"),
         (
             ["--trainer.max_epoch", "3"],
@@ -901,6 +909,17 @@ def test_test_needs_only_the_run_and_gives_the_same_whatever_model_the_configura
     assert len(second) == 1
     pd.testing.assert_frame_equal(first, second, rtol=1e-6)  # another batch size: float32 sums in another order
     assert not [record for record in caplog.records if record.name == "audiocls.misfits"]
+
+
+def test_null_of_a_part_of_a_part_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was the word None, and refused."""
+    decibels = ["--model.frontend.compression", "Decibel", "--model.frontend.compression.top_db", "null"]
+    assert run("fit", "--config", RECIPE, *decibels, "--print_config") == 0
+    compression = yaml.safe_load(capsys.readouterr().out)["model"]["frontend"]["init_args"]["compression"]
+    assert compression == {
+        "class_path": "audiocls.frontends.Decibel",
+        "init_args": {"ref": 1.0, "amin": 1e-10, "top_db": None},
+    }
 
 
 def test_an_overlay_changes_one_part(capsys: pytest.CaptureFixture[str]) -> None:
