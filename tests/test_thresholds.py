@@ -17,7 +17,7 @@ from audiocls.__main__ import main
 from audiocls.classifier import Classifier
 from audiocls.predict import decided, said
 from audiocls.thresholds import best_thresholds
-from tests.test_exact import start
+from tests.test_exact import begin, end
 
 CONF = Path(__file__).parents[1] / "conf"
 TAGS = ["high", "low", "mid", "tone"]
@@ -131,8 +131,7 @@ def test_averaged_weights_have_thresholds_of_their_own_and_a_tag_that_validation
 @pytest.mark.ddp
 def test_two_processes_choose_over_the_clips_of_both(tones: Path, table: Path, tmp_path: Path) -> None:
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
-    done = start(tmp_path, *arguments(tones, table, tmp_path / "run", *two))
-    assert done.returncode == 0, done.stderr
+    assert end(begin(tmp_path, *arguments(tones, table, tmp_path / "run", *two))) == 0
     assert kept(tmp_path / "run", "last") == pytest.approx(chosen_again(tmp_path / "run", "last"), abs=1e-5)
 
 

@@ -22,7 +22,7 @@ from audiocls.classifier import Classifier
 from audiocls.frontends import MelSpectrogram
 from audiocls.heads import ConvNet
 from datamodules import AudioFolder
-from tests.test_exact import CONF, STOP, arguments, start, weights
+from tests.test_exact import CONF, STOP, arguments, begin, end, weights
 
 pytestmark = pytest.mark.usefixtures("undrawn_throughout")
 
@@ -150,8 +150,7 @@ def test_a_run_that_was_killed_ends_with_the_weights_of_one_that_was_not(
         "--trainer.callbacks+=stop.StopAt", "--trainer.callbacks.step", "10",
         "--trainer.callbacks.signal_name", "SIGKILL",
     ]  # fmt: skip
-    killed = start(tmp_path, *arguments(tones, run_dir, *overlays(overlay), *stop))
-    assert killed.returncode == -9, killed.stderr
+    assert end(begin(tmp_path, *arguments(tones, run_dir, *overlays(overlay), *stop))) == -9
     assert torch.load(run_dir / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 9
     assert main(arguments(tones, run_dir, *overlays(overlay), "--ckpt_path", "last")) == 0
     one, two = weights(whole), weights(run_dir)
