@@ -112,7 +112,7 @@ def export(model: Classifier, out: Path, *, dtype: torch.dtype = torch.float32) 
     predictor = Predictor(model)
     window = round((model.clip_seconds or 1.0) * model.sample_rate)
     with quiet_exporter(), torch.no_grad(), one_line():
-        free = ({0: "batch", 2: "time"},)  # by name alone: bounds of ours would be found too wide, and all traced again
+        free = ({0: "batch", 2: "time"},)  # without bounds, for which it traces twice, and to graphs of one length
         example = sweeps(2, model.n_channels, window, dtype)
         program: Any = torch.onnx.export(
             predictor, (example,), dynamo=True, dynamic_shapes=free, verbose=False,

@@ -207,7 +207,8 @@ class PCEN(Compression):
         functional.pcen(torch.ones(1, 1), smooth=smooth, alpha=alpha, delta=delta, r=r, eps=eps)  # raises now
         for name, share in {"smooth": smooth, "alpha": alpha, "r": r}.items():
             if learnable and not 0 < share < 1:
-                raise ValueError(f"{name} must be above 0 and below 1 to be learnt, got {share}: or learnable=False")
+                rule = f"{name} must be above 0 and below 1 to be learnt, got {share}"
+                raise ValueError(f"{rule}: change it or set learnable=False")
         self.smooth = SharePerBin(n_bins, smooth, learnable=learnable)
         self.alpha = SharePerBin(n_bins, alpha, learnable=learnable)
         self.delta = PositivePerBin(n_bins, delta, learnable=learnable)

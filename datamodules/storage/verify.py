@@ -24,6 +24,7 @@ from datamodules.storage.shards import StoreError
 
 _SPAN_BYTES = 64 << 20  # of one thread's task: a large shard occupies them all
 _DECODE_AGAIN = "run the same tools/decode_to_hdf.py command again"
+_MAKE_READABLE = "make it readable and verify again"
 _REMOVE = f"delete it (tools/verify_store.py --remove-damaged does) and {_DECODE_AGAIN}"
 
 
@@ -150,7 +151,7 @@ def _check_failures(folder: Path, state: dict[str, Any]) -> Iterator[Finding]:
     except FileNotFoundError:
         yield Finding(FAILURES_FILE, "missing", "it is missing", _DECODE_AGAIN)
     except OSError as error:
-        yield Finding(FAILURES_FILE, "unreadable", f"it cannot be read ({error.strerror})", _DECODE_AGAIN)
+        yield Finding(FAILURES_FILE, "unreadable", f"it cannot be read ({error.strerror})", _MAKE_READABLE)
     else:
         if state.get("failures_crc32") not in (crc, None):  # None in stores of before it was noted
             yield Finding(FAILURES_FILE, "damaged", "it is not what was written", _DECODE_AGAIN)
@@ -173,7 +174,7 @@ def _check_frame(folder: Path, shard: dict[str, Any]) -> list[_Span] | Finding:
         if error.errno == errno.EIO:
             return damaged("the disk fails to read it")
         what = f"it cannot be read ({error.strerror})"
-        return Finding(path.name, "unreadable", what, "make it readable and verify again", n_clips)
+        return Finding(path.name, "unreadable", what, _MAKE_READABLE, n_clips)
     if crc != shard["crc32"]:
         return damaged(f"its header or the table of its {n_clips} clips is not what was written")
     return list(_cut(path, shard))
